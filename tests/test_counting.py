@@ -1,0 +1,249 @@
+"""The promise: every click is counted, and none twice."""
+
+import queue
+import signal
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from servers import COUNTER, Client, new_key, rows, wait_until
+
+NAMES = ["a", "b", "c"]
+
+
+def test_first_click_makes_the_counter(function):
+    assert function.count() == 0
+    assert [function.click().value, function.click().value] == [1, 2]
+    assert function.count() == 2
+    assert function.click().json() == {"name": COUNTER, "value": 3}
+
+
+def test_counters_count_apart(function):
+    function.click(COUNTER)
+    assert function.click("other").json() == {"name": "other", "value": 1}
+    assert function.click("other").value == 2
+    assert function.count(COUNTER) == 1
+
+
+def test_several_counts_are_a_list_in_the_order_asked_for(function):
+    function.click("other")
+    answer = function.send("GET", f"/count?name=other&name={COUNTER}")
+    assert answer.json() == [{"name": "other", "value": 1}, {"name": COUNTER, "value": 0}]
+
+
+def test_reading_makes_no_counter(function, database):
+    assert function.count() == 0
+    assert database.values() == {}
+
+
+def test_key_sent_again_gets_the_count_as_it_is_now(function):
+    key = new_key()
+    assert function.click(key=key).value == 1
+    function.click()
+    assert function.click(key=key).value == 2
+    assert function.click(key=f'"{key.upper()}"').value == 2
+
+
+def test_key_belongs_to_one_counter(function):
+    key = new_key()
+    assert function.click(COUNTER, key).value == 1
+    assert function.click("other", key).value == 1
+    assert function.click("other", key).value == 1
+
+
+def test_refused_click_does_not_burn_its_key(function, database):
+    key = new_key()
+    function.click()
+    assert function.click("not-listed", key).status == 404
+    assert function.send("POST", "/click", {"Idempotency-Key": key, "Sec-Fetch-Site": "cross-site"}).status == 403
+    assert key not in database.keys(COUNTER)
+    assert function.click(key=key).value == 2
+
+
+def send_all(functions, clicks, clients=64):
+    """Send each (name, key) from one of so many clients, which are connected to the functions in turn."""
+    idle = queue.SimpleQueue()
+    for number in range(clients):
+        idle.put(Client(functions[number % len(functions)].port, timeout=60))
+
+    def send(click):
+        client = idle.get()
+        try:
+            return client.click(*click)
+        finally:
+            idle.put(client)
+
+    with ThreadPoolExecutor(clients) as pool:
+        answers = list(pool.map(send, clicks))
+    while not idle.empty():
+        idle.get().connection.close()
+    return answers
+
+
+def clicks_of_which_a_third_comes_twice(number):
+    clicks = [(NAMES[index % 3], new_key()) for index in range(number)]
+    return clicks, [click for index, click in enumerate(clicks) for _ in range(2 if index % 3 == 0 else 1)]
+
+
+def check_exactly_once(database, clicks, sent, answers):
+    assert [answer.status for answer in answers] == [200] * len(sent)
+    assert database.values() == Counter(name for name, _ in clicks)
+    for name in NAMES:
+        assert database.keys(name) == {key for of, key in clicks if of == name}
+        values = [answer.value for (of, _), answer in zip(sent, answers, strict=True) if of == name]
+        assert max(values) == database.values()[name]
+        assert min(values) >= 1
+
+
+def test_clicks_at_once_on_three_instances_add_up(on_postgres, start):
+    functions = [start(on_postgres.url, COUNTERS="a,b,c") for _ in range(3)]
+    clicks, sent = clicks_of_which_a_third_comes_twice(6000)
+    answers = send_all(functions, sent)
+    check_exactly_once(on_postgres, clicks, sent, answers)
+    connections = "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    assert len(on_postgres.sql(connections)) == len(functions)
+    assert on_postgres.sql("select deadlocks from pg_stat_database where datname = current_database()") == [(0,)]
+
+
+def test_clicks_at_once_on_sqlite_add_up(on_sqlite, start):
+    functions = [start(on_sqlite.url, COUNTERS="a,b,c")]
+    clicks, sent = clicks_of_which_a_third_comes_twice(6000)
+    check_exactly_once(on_sqlite, clicks, sent, send_all(functions, sent))
+
+
+def test_instances_that_start_at_once_make_the_tables_together(on_postgres, start):
+    functions = [start(on_postgres.url) for _ in range(4)]
+    answers = send_all(functions, [(COUNTER, new_key()) for _ in range(8)], clients=8)
+    assert sorted(answer.status for answer in answers) == [200] * 8
+    assert on_postgres.values() == {COUNTER: 8}
+
+
+def test_a_read_sees_every_click_that_was_answered_before(on_postgres, start):
+    one, other = start(on_postgres.url), start(on_postgres.url)
+    for expected in range(1, 60):
+        assert one.click().value == expected
+        assert other.count() == expected
+
+
+def test_count_outlives_a_restart_of_the_function(database, start):
+    function = start(database.url)
+    key = new_key()
+    assert [function.click(key=key).value, function.click().value] == [1, 2]
+    assert function.stop() == 0
+    again = start(database.url)
+    assert again.count() == 2
+    assert again.click(key=key).value == 2
+
+
+def test_count_outlives_a_restart_of_the_database(start):
+    from servers import Postgres
+
+    postgres = Postgres()
+    try:
+        function = start(postgres.url("postgres"))
+        assert function.click().value == 1
+        for sent in (signal.SIGINT, signal.SIGKILL):
+            postgres.stop(sent)
+            postgres.start()
+            assert function.click().status == 200
+        assert function.count() == 3
+    finally:
+        postgres.remove()
+
+
+def wait_for_lock(database):
+    waiting = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    wait_until(lambda: database.sql(waiting))
+
+
+@pytest.fixture
+def held(on_postgres, postgres, start):
+    """A function whose clicks on `hold` wait for a transaction of ours, so that those after them go as one batch."""
+    function = start(on_postgres.url, COUNTERS="hold," + ",".join(f"n{number}" for number in range(1, 30)))
+    function.click("hold")
+    for number in range(1, 30):
+        function.click(f"n{number}")
+    [(name,)] = on_postgres.sql("select current_database()")
+    with postgres.connected(name) as connection, ThreadPoolExecutor(40) as pool:
+        rows(connection, "begin; select * from counter where name = 'hold' for update")
+        first = pool.submit(function.click, "hold")
+        wait_for_lock(on_postgres)
+
+        def batch(clicks, lock):
+            """Send these clicks as one batch, in this order, into a lock of ours; return their future answers."""
+            sent = []
+            for click in clicks:
+                sent.append(pool.submit(function.click, *click))
+                time.sleep(0.02)
+            rows(connection, f"commit; begin; {lock}")
+            assert first.result().status == 200
+            wait_for_lock(on_postgres)
+            return sent
+
+        yield batch, connection
+        rows(connection, "rollback")
+
+
+def test_counters_are_locked_in_sorted_order(held, on_postgres):
+    batch, connection = held
+    names = [f"n{number}" for number in range(29, 0, -1)]
+    sent = batch([(name,) for name in names], "select * from counter where name = 'n1' for update")
+    for name in names:
+        if name != "n1":  # the first in order, so that the batch holds no other while it waits
+            on_postgres.sql(f"select * from counter where name = '{name}' for update nowait")
+    rows(connection, "rollback")
+    assert [answer.result().value for answer in sent] == [2] * 29
+
+
+def test_keys_are_locked_in_sorted_order(held, on_postgres):
+    batch, connection = held
+    keys = sorted((new_key() for _ in range(12)), reverse=True)
+    insert = "insert into click values ('{}', 'hold', 0)"
+    sent = batch([("hold", key) for key in keys], insert.format(keys[-1]))
+    for key in keys[:-1]:  # one that the batch had inserted already would keep us waiting
+        on_postgres.sql(f"begin; set local lock_timeout = 200; {insert.format(key)}; rollback")
+    rows(connection, "rollback")
+    assert {answer.result().value for answer in sent} == {14}
+
+
+def test_key_being_counted_by_another_instance_waits_for_its_outcome(on_postgres, postgres, start):
+    function = start(on_postgres.url)
+    function.click()
+    key = new_key()
+    [(name,)] = on_postgres.sql("select current_database()")
+    with postgres.connected(name) as other, ThreadPoolExecutor() as pool:
+        counted = f"insert into click values ('{key}', '{COUNTER}', 4e9); update counter set value = value + 1"
+        rows(other, f"begin; {counted}")
+        sent = pool.submit(function.click, None, key)
+        wait_for_lock(on_postgres)
+        rows(other, "commit")
+        assert sent.result().value == 2
+
+
+def test_expired_keys_are_deleted_twice_as_fast_as_keys_come(function, database):
+    function.click()
+    for _ in range(3):
+        old = ",".join(f"('{new_key()}', 'other', 1000)" for _ in range(200))
+        database.sql(f"insert into click values {old}")
+    for _ in range(60):
+        function.click()
+    assert database.keys("other") == set()
+    assert len(database.keys(COUNTER)) == 61
+
+
+def test_own_keys_are_kept_for_minutes_and_client_keys_for_a_day(function, database):
+    function.click()
+    function.click(key=new_key())
+    minutes, day = sorted(expires - time.time() for (expires,) in database.sql("select expires from click"))
+    assert 250 < minutes <= 301
+    assert 86_300 < day <= 86_401
+
+
+def test_counter_at_its_limit_fails_alone(held, on_postgres):
+    batch, connection = held
+    limit = "update counter set value = 9223372036854775807 where name = 'n2'"
+    sent = batch([("n1",), ("n2",), ("n3",)], limit)
+    rows(connection, "commit")
+    assert [answer.result().status for answer in sent] == [200, 503, 200]
+    assert [on_postgres.values()[name] for name in ("n1", "n2", "n3")] == [2, 9223372036854775807, 2]

@@ -1,0 +1,162 @@
+"""What each request is answered with: the HTTP contract of the README."""
+
+import hashlib
+
+import pytest
+from servers import COUNTER, ROOT, new_key
+
+HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+def test_page_is_served_with_its_protections(shared):
+    answer = shared.send("GET", "/")
+    assert answer.status == 200
+    assert answer.body == (ROOT / "static/index.html").read_bytes()
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Referrer-Policy"] == "same-origin"
+    assert "camera=()" in answer.headers["Permissions-Policy"]
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe-inline" not in policy
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in (ROOT / "static").rglob("*") if path.is_file()], ids=lambda p: p.name
+)
+def test_file_is_served_for_every_site_and_revalidated_by_its_content(shared, path):
+    url = f"/{path.relative_to(ROOT / 'static')}"
+    answer = shared.send("GET", url)
+    assert answer.body == path.read_bytes()
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
+    assert "max-age=" in answer.headers["Cache-Control"]
+    etag = answer.headers["ETag"]
+    assert etag == f'"{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}"'
+    for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+        again = shared.send("GET", url, {"If-None-Match": known})
+        assert (again.status, again.body, again.headers["ETag"]) == (304, b"", etag)
+    assert shared.send("GET", url, {"If-None-Match": '"other"'}).status == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type"),
+    [("style.css", "text/css"), ("page.js", "javascript"), ("icon.svg", "image/svg+xml"), ("index.html", "text/html")],
+)
+def test_file_has_its_type(shared, name, media_type):
+    assert media_type in shared.send("GET", f"/{name}").headers["Content-Type"]
+
+
+@pytest.mark.parametrize("path", ["/", "/style.css", "/count", "/badge.svg", "/health"])
+def test_head_is_answered_like_get_without_content(shared, path):
+    get, head = shared.send("GET", path), shared.send("HEAD", path)
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers["Content-Type"] == get.headers["Content-Type"]
+    assert head.headers["Content-Length"] == get.headers["Content-Length"]
+
+
+@pytest.mark.parametrize(
+    ("path", "allow"),
+    [("/", "GET, HEAD, OPTIONS"), ("/count", "GET, HEAD, OPTIONS"), ("/style.css", "GET, HEAD, OPTIONS"),
+     ("/click", "POST, OPTIONS")],
+)  # fmt: skip
+def test_wrong_method_names_the_right_ones(shared, path, allow):
+    wrong = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} - set(allow.split(", "))
+    for method in wrong:
+        answer = shared.send(method, path)
+        assert (answer.status, answer.headers["Allow"]) == (405, allow), method
+    answer = shared.send("OPTIONS", path)
+    assert (answer.status, answer.headers["Allow"], answer.body) == (204, allow, b"")
+
+
+def test_click_and_count_are_never_stored(shared):
+    assert shared.click().headers["Cache-Control"] == "no-store"
+    assert shared.send("GET", "/count").headers["Cache-Control"] == "no-store"
+
+
+def test_form_goes_back_to_its_page(shared):
+    before = shared.count()
+    answer = shared.send("POST", "/click", {**HTML, "Content-Type": "application/x-www-form-urlencoded"}, b"")
+    assert (answer.status, answer.headers["Location"]) == (303, "./")
+    assert shared.count() == before + 1
+
+
+def test_every_permitted_character_makes_a_name(shared):
+    assert shared.click("a:/b-c.d_E").json()["name"] == "a:/b-c.d_E"
+    assert shared.click("a%3A%2Fb-c%2Ed_E").json()["name"] == "a:/b-c.d_E"
+
+
+@pytest.mark.parametrize("path", ["/count?name=unknown", "/badge.svg?name=unknown"])
+def test_counter_that_is_not_permitted_is_not_found(shared, path):
+    assert shared.send("GET", path).status == 404
+    assert shared.click("unknown").status == 404
+
+
+def test_click_names_one_counter(shared):
+    assert shared.send("POST", f"/click?name={COUNTER}&name=other").status == 400
+    assert shared.send("GET", "/badge.svg?name=other&name=other").status == 400
+
+
+def test_count_asks_for_at_most_a_hundred_names(shared):
+    query = "&".join(["name=other"] * 100)
+    assert len(shared.send("GET", f"/count?{query}").json()) == 100
+    assert shared.send("GET", f"/count?{query}&name=other").status == 400
+
+
+def test_badge_shows_the_count_and_is_revalidated(shared):
+    value = shared.click("other").value
+    answer = shared.send("GET", "/badge.svg?name=other")
+    assert answer.headers["Content-Type"] == "image/svg+xml"
+    assert answer.headers["Cache-Control"] == "no-cache"
+    assert f">{value}x<" in answer.body.decode()
+    assert shared.send("GET", "/badge.svg?name=other", {"If-None-Match": answer.headers["ETag"]}).status == 304
+    shared.click("other")
+    assert shared.send("GET", "/badge.svg?name=other", {"If-None-Match": answer.headers["ETag"]}).status == 200
+
+
+def test_health_is_well(shared):
+    assert shared.send("GET", "/health").status == 200
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/static/index.html", "/main.py", "/click/", "/index.html/", "//"])
+def test_other_paths_are_not_found(shared, path):
+    answer = shared.send("GET", path)
+    assert answer.status == 404
+    check_problem(answer)
+
+
+def check_problem(answer):
+    """Errors are application/problem+json and say what to do: https://www.rfc-editor.org/rfc/rfc9457."""
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == answer.status
+    assert problem["title"]
+    assert problem["detail"].endswith((".", "./"))
+
+
+def test_every_error_is_a_problem(shared):
+    check_problem(shared.click("a%20b"))
+    check_problem(shared.click("unknown"))
+    check_problem(shared.click(key="1"))
+    check_problem(shared.send("GET", "/click"))
+    check_problem(shared.send("POST", "/click", body=b"x" * 10_001))
+    check_problem(shared.send("POST", "/click", {"Sec-Fetch-Site": "cross-site"}))
+
+
+def test_page_is_served_and_the_rest_says_503_without_a_database(start):
+    function = start("postgres://nobody:secret@127.0.0.1:9/nothing")
+    click = function.click(key=new_key())
+    for answer in (
+        click,
+        function.send("GET", "/count"),
+        function.send("GET", "/badge.svg"),
+        function.send("GET", "/health"),
+    ):
+        assert answer.status == 503
+        assert int(answer.headers["Retry-After"]) >= 1
+        check_problem(answer)
+        assert b"127.0.0.1" not in answer.body
+    assert function.send("GET", "/").status == 200
+    assert function.send("GET", "/style.css").status == 200
+    assert "secret" not in function.output()

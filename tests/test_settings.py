@@ -1,0 +1,268 @@
+"""DATABASE_URL as providers print it, and what stops the start instead of losing clicks."""
+
+import os
+import re
+import shutil
+import socket
+import ssl
+import threading
+from contextlib import closing, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import trustme
+from servers import COUNTER, PASSWORD, ROOT, Function
+
+
+class TlsPostgres:
+    """Postgres behind TLS with a certificate for `localhost`, for the wheel's binaries come without OpenSSL."""
+
+    def __init__(self, port, folder):
+        authority = trustme.CA()
+        self.rootcert = folder / "root.crt"
+        authority.cert_pem.write_to_path(self.rootcert)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("localhost").configure_cert(self.context)
+        self.behind = port
+        self.seen = []  # "tls" or "plain" for each connection
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with suppress(OSError):
+            while True:
+                connection, _ = self.server.accept()
+                threading.Thread(target=self.serve, args=[connection], daemon=True).start()
+
+    def serve(self, connection):
+        with connection, suppress(OSError), socket.create_connection(("127.0.0.1", self.behind)) as postgres:
+            first = connection.recv(8)  # https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL
+            if first != b"\0\0\0\x08\x04\xd2\x16\x2f":
+                self.seen.append("plain")
+                return
+            connection.sendall(b"S")
+            with self.context.wrap_socket(connection, server_side=True) as secure:
+                self.seen.append("tls")
+                there = threading.Thread(target=pump, args=[secure, postgres], daemon=True)
+                there.start()
+                pump(postgres, secure)
+                there.join(5)
+
+
+def pump(source, sink):
+    with suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def tls(postgres, tmp_path):
+    server = TlsPostgres(postgres.port, tmp_path)
+    yield server
+    server.server.close()
+
+
+@pytest.fixture
+def name(postgres):
+    return postgres.new_database()
+
+
+def check_connects(start, url, **settings):
+    function = start(url, **settings)
+    assert function.click().json() == {"name": COUNTER, "value": 1}
+    assert PASSWORD not in function.output()
+    return function
+
+
+PASS = quote(PASSWORD, safe="")
+PLAIN = {
+    "Heroku": "postgres://postgres:{pass}@{host}:{port}/{name}",
+    "psql": "postgresql://postgres:{pass}@{host}:{port}/{name}",
+    "SQLAlchemy and pg8000": "postgresql+pg8000://postgres:{pass}@{host}:{port}/{name}",
+    "SQLAlchemy and psycopg2": "postgresql+psycopg2://postgres:{pass}@{host}:{port}/{name}",
+    "SQLAlchemy and asyncpg": "postgresql+asyncpg://postgres:{pass}@{host}:{port}/{name}?ssl=disable",
+    "unescaped @ and : in the password": "postgresql://postgres:p@ss:w%2Frd%3F%23[%25]@{host}:{port}/{name}",
+    "trailing newline": "postgresql://postgres:{pass}@{host}:{port}/{name}\n",
+    "Supabase's pooler": "postgresql://postgres:{pass}@{host}:{port}/{name}?pgbouncer=true&connection_limit=1",
+    "parameters of libpq": "postgresql://postgres:{pass}@{host}:{port}/{name}?connect_timeout=10&application_name=x"
+    "&options=endpoint%3Dep-cool-1&channel_binding=prefer&target_session_attrs=read-write&keepalives=1",
+    "sslmode disable": "postgresql://postgres:{pass}@{host}:{port}/{name}?sslmode=disable",
+    "sslmode prefer": "postgresql://postgres:{pass}@{host}:{port}/{name}?sslmode=prefer",
+    "sslmode allow": "postgresql://postgres:{pass}@{host}:{port}/{name}?sslmode=allow",
+    "everything in the query": "postgresql:///{name}?host={host}&port={port}&user=postgres&password={pass}",
+    "socket in the query": "postgresql://postgres:{pass}@/{name}?host={folder}&port={port}",
+    "socket as the host": "postgresql://postgres:{pass}@{quoted_folder}:{port}/{name}?sslmode=require",
+    "socket as Google's samples have it": "postgresql+pg8000://postgres:{pass}@/{name}?unix_sock={folder}/.s.PGSQL.{port}",
+}
+
+
+@pytest.mark.parametrize("form", PLAIN.values(), ids=PLAIN)
+def test_url_connects(start, postgres, name, form):
+    folder = str(postgres.data)
+    values = {"host": "127.0.0.1", "port": postgres.port, "name": name, "pass": PASS, "folder": folder}
+    check_connects(start, form.format(**values, quoted_folder=quote(folder, safe="")))
+    assert postgres.sql(name, "select value from counter") == [(1,)]
+
+
+def test_socket_of_cloud_sql_connects(start, postgres, name, tmp_path_factory):
+    folder = Path("/tmp") / f"cloudsql-{postgres.port}" / "project:region:instance"
+    folder.mkdir(parents=True)
+    try:
+        (folder / ".s.PGSQL.5432").symlink_to(postgres.data / f".s.PGSQL.{postgres.port}")
+        check_connects(start, f"postgresql://postgres:{PASS}@/{name}?host={folder}", K_SERVICE="click")
+    finally:
+        shutil.rmtree(folder.parent)
+
+
+SECURE = {
+    "Neon": "postgresql://postgres:{pass}@localhost:{port}/{name}?sslmode=require&channel_binding=require",
+    "nothing said": "postgresql://postgres:{pass}@localhost:{port}/{name}",
+    "asyncpg": "postgresql+asyncpg://postgres:{pass}@localhost:{port}/{name}?ssl=require",
+    "require does not verify": "postgresql://postgres:{pass}@127.0.0.1:{port}/{name}?sslmode=require",
+    "RDS": "postgresql://postgres:{pass}@localhost:{port}/{name}?sslmode=verify-full&sslrootcert={root}",
+    "verify-ca takes any host": "postgresql://postgres:{pass}@127.0.0.1:{port}/{name}?sslmode=verify-ca&sslrootcert={root}",
+    "require with a root": "postgresql://postgres:{pass}@127.0.0.1:{port}/{name}?sslmode=require&sslrootcert={root}",
+}
+
+
+@pytest.mark.parametrize("form", SECURE.values(), ids=SECURE)
+def test_url_connects_with_tls(start, tls, name, form):
+    check_connects(start, form.format(**{"pass": PASS, "port": tls.port, "name": name, "root": tls.rootcert}))
+    assert set(tls.seen) == {"tls"}
+
+
+UNTRUSTED = {
+    "verify-full and another host": "127.0.0.1:{port}/{name}?sslmode=verify-full&sslrootcert={root}",
+    "verify-full without the root": "localhost:{port}/{name}?sslmode=verify-full",
+    "verify-ca without the root": "localhost:{port}/{name}?sslmode=verify-ca",
+    "the system's roots": "localhost:{port}/{name}?sslrootcert=system",
+    "require without TLS": "127.0.0.1:{plain}/{name}?sslmode=require",
+}
+
+
+@pytest.mark.parametrize("form", UNTRUSTED.values(), ids=UNTRUSTED)
+def test_untrusted_server_gets_no_password(start, tls, postgres, name, form):
+    where = form.format(port=tls.port, plain=postgres.port, name=name, root=tls.rootcert)
+    function = start(f"postgresql://postgres:{PASS}@{where}")
+    assert function.click().status == 503
+    assert "tls" not in tls.seen
+    assert re.search("certificate|SSL", function.output())
+
+
+def refusal(settings, tmp_path, folder=ROOT):
+    """Start with these settings, which must stop it, and return the one line that it says."""
+    function = Function(settings, tmp_path / "log", folder)
+    assert function.process.wait(20) == 1
+    [line] = function.output().splitlines()
+    return line
+
+
+REFUSED = {
+    "nothing on Google": ({"K_SERVICE": "click"}, "DATABASE_URL must name a Postgres"),
+    "SQLite on Google": ({"K_SERVICE": "click", "DATABASE_URL": "sqlite:///x"}, "DATABASE_URL must name a Postgres"),
+    "blank on Google": ({"K_SERVICE": "click", "DATABASE_URL": "\n"}, "DATABASE_URL must name a Postgres"),
+    "no folder": ({"DATABASE_URL": "sqlite:////nowhere/x"}, "/nowhere/x cannot be written. Make its folder"),
+    "SQLite in memory": ({"DATABASE_URL": "sqlite://"}, "sqlite:///clicks.sqlite3"),
+    "another database": ({"DATABASE_URL": "mysql://u:hunter2@h/d"}, "It looks like postgresql://"),
+    "no URL": ({"DATABASE_URL": "hunter2"}, "It looks like postgresql://"),
+    "a slash in the password": ({"DATABASE_URL": "postgres://u:hunter2/x@h/d"}, "%2F"),
+    "a digit and a slash in the password": ({"DATABASE_URL": "postgres://u:12/hunter2@h/d"}, "%2F"),
+    "a question mark in the password": ({"DATABASE_URL": "postgres://u:hunter2?x@h/d"}, "%3F"),
+    "a hash in the password": ({"DATABASE_URL": "postgres://u:hunter2#x@h/d"}, "%23"),
+    "a placeholder": ({"DATABASE_URL": "postgres://u:[YOUR-PASSWORD]@h/d"}, "placeholder"),
+    "no user": ({"DATABASE_URL": "postgres://h/hunter2"}, "names no user"),
+    "no host": ({"DATABASE_URL": "postgres://u:hunter2@/d"}, "names no host"),
+    "two hosts": ({"DATABASE_URL": "postgres://u:hunter2@a,b/d"}, "one host"),
+    "port": ({"DATABASE_URL": "postgres://u:hunter2@h:65536/d"}, "port must be a number from 1 to 65535"),
+    "port that is none": ({"DATABASE_URL": "postgres://u:hunter2@h/d?port=x"}, "port must be a number"),
+    "sslmode": ({"DATABASE_URL": "postgres://u:hunter2@h/d?sslmode=on"}, "verify-full"),
+    "sslrootcert": ({"DATABASE_URL": "postgres://u:hunter2@h/d?sslrootcert=/nowhere"}, "sslrootcert names /nowhere"),
+    "long socket": ({"DATABASE_URL": f"postgres://u:hunter2@/d?host=/cloudsql/{'x' * 90}"}, "107 bytes"),
+    "COUNTERS": ({"COUNTERS": "good,not good"}, "COUNTERS: 'not good' is malformed. Write the list like COUNTERS="),
+    "no counter": ({"COUNTERS": " , "}, "COUNTERS names no counter"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("settings", "words"), REFUSED.values(), ids=REFUSED)
+def test_start_is_refused_with_a_sentence(tmp_path, settings, words):
+    line = refusal(
+        {"DATABASE_URL": f"sqlite:///{tmp_path}/x", **settings} if "COUNTERS" in settings else settings, tmp_path
+    )
+    assert words in line
+    assert line.split(":")[0].split()[0] in ("DATABASE_URL", "COUNTERS")
+    assert "hunter2" not in line
+
+
+ORIGINS = {  # the cases of TestCrossOriginProtectionAddTrustedOriginErrors in Go's csrf_test.go
+    "missing scheme": "example.com",
+    "missing host": "https://",
+    "trailing slash": "https://example.com/",
+    "with path": "https://example.com/path",
+    "with query": "https://example.com?query=value",
+    "with fragment": "https://example.com#fragment",
+    "invalid url": "https://ex ample.com",
+    "null": "null",
+    "any": "*",
+}
+
+
+@pytest.mark.parametrize("origin", ORIGINS.values(), ids=ORIGINS)
+def test_malformed_origin_is_refused(tmp_path, origin):
+    settings = {"DATABASE_URL": f"sqlite:///{tmp_path}/x", "ALLOWED_ORIGINS": f"https://good.example,{origin}"}
+    line = refusal(settings, tmp_path)
+    assert line.startswith(f"ALLOWED_ORIGINS: {origin!r} is malformed")
+    assert "ALLOWED_ORIGINS=https://example.com" in line
+
+
+def test_well_formed_origins_are_taken(start, on_sqlite):
+    origins = ["https://example.com", "https://example.com:8080", "http://example.com", "http://[::1]:8080"]
+    function = start(on_sqlite.url, ALLOWED_ORIGINS=" , ".join(origins))
+    for origin in origins:
+        assert function.send("POST", "/click", {"Origin": origin, "Sec-Fetch-Site": "cross-site"}).status == 200
+
+
+def test_without_settings_a_file_beside_main_is_used(tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(ROOT / "static", folder / "static")
+    for file in ("main.py", "db.py", "schema.sql"):
+        shutil.copy(ROOT / file, folder)
+    function = Function({}, tmp_path / "log", folder).started()
+    try:
+        assert function.click().value == 1
+    finally:
+        function.stop()
+    assert (folder / "clicks.sqlite3").exists()
+
+
+def test_default_counter_is_the_first_one(start, on_sqlite):
+    function = start(on_sqlite.url, COUNTERS=" first ,second,")
+    assert function.click().json() == {"name": "first", "value": 1}
+
+
+def test_user_without_the_right_to_make_tables_is_told_in_the_log(start, postgres, name):
+    postgres.sql(name, f"create role reader_{name} login password 'x'; revoke create on schema public from public")
+    function = start(f"postgres://reader_{name}:x@127.0.0.1:{postgres.port}/{name}")
+    assert function.click().status == 503
+    assert "permission denied for schema public" in function.output()
+
+
+def test_nothing_is_connected_before_it_is_needed(start):
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        start(f"postgres://u:p@127.0.0.1:{server.getsockname()[1]}/d").send("GET", "/")
+        server.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+def test_wrong_password_is_not_shown(start, postgres, name):
+    function = start(f"postgres://postgres:hunter2@127.0.0.1:{postgres.port}/{name}")
+    answer = function.click()
+    assert answer.status == 503
+    assert b"hunter2" not in answer.body
+    assert "password authentication failed" in function.output()
+    assert "hunter2" not in function.output()
+    assert os.environ.get("DATABASE_URL") is None
