@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, CursorResult, Engine
 
-ADVISORY_LOCK = 20405  # any number, as long as every instance takes the same
 HERE = Path(__file__).parent
 
 KEPT = 24 * 3600  # seconds that a client's key is remembered
@@ -186,9 +185,10 @@ class Fault(Exception):
         self.passing = passing
 
 
-# https://www.postgresql.org/docs/current/errcodes-appendix.html: connection, read-only after a failover, rolled back,
-# resources, lock timeout, cancelled or shutting down, system, internal (poolers).
-PASSING = ("08", "25006", "25P", "40", "53", "55P03", "57", "58", "XX")
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: connection; two instances that make the tables at once
+# and collide in the catalogue; read-only after a failover; rolled back; resources; lock timeout; cancelled or shutting
+# down; system; internal (poolers).
+PASSING = ("08", "23505", "42P07", "25006", "25P", "40", "53", "55P03", "57", "58", "XX")
 NO_TABLE = "42P01"
 OUT_OF_RANGE = ("22003", "23514", "IntegrityError")  # Postgres, either way; SQLite
 LASTING = (NO_TABLE, *OUT_OF_RANGE, "SSLCertVerificationError")
@@ -246,8 +246,8 @@ def _apply_schema(connection: Connection) -> None:
     schema = (HERE / "schema.sql").read_text()
     if DATABASE.sqlite is not None:
         connection.connection.driver_connection.executescript(schema)  # type: ignore[union-attr]
-    else:  # two at once would collide in the catalogue; the lock ends with the flight's transaction
-        connection.exec_driver_sql(f"select pg_advisory_xact_lock({ADVISORY_LOCK}); {schema}")
+    else:
+        connection.exec_driver_sql(schema)
 
 
 # --- The statements ---------------------------------------------------------------------------------------------

@@ -28,7 +28,8 @@ def postgres() -> Iterator[Postgres]:
 class Database:
     """An empty database: its URL, and what the tests look up in it beside the function."""
 
-    def __init__(self, url: str, sql: Callable[[str], list[tuple]]) -> None:
+    def __init__(self, name: str, url: str, sql: Callable[[str], list[tuple]]) -> None:
+        self.name = name
         self.url = url
         self.sql = sql
 
@@ -42,7 +43,7 @@ class Database:
 @pytest.fixture
 def on_postgres(postgres: Postgres) -> Database:
     name = postgres.new_database()
-    return Database(postgres.url(name), lambda statement: postgres.sql(name, statement))
+    return Database(name, postgres.url(name), lambda statement: postgres.sql(name, statement))
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def on_sqlite(tmp_path: Path) -> Database:
         with closing(sqlite3.connect(path, timeout=15, isolation_level=None)) as connection:
             return connection.execute(statement).fetchall()
 
-    return Database(f"sqlite:///{path}", sql)
+    return Database(path.name, f"sqlite:///{path}", sql)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

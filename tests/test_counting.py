@@ -7,7 +7,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from servers import COUNTER, Client, new_key, rows, wait_until
+from servers import COUNTER, ROOT, Client, new_key, rows, wait_until
 
 NAMES = ["a", "b", "c"]
 
@@ -119,6 +119,16 @@ def test_instances_that_start_at_once_make_the_tables_together(on_postgres, star
     assert on_postgres.values() == {COUNTER: 8}
 
 
+def test_tables_that_another_instance_is_just_making_are_waited_for(on_postgres, postgres, start):
+    function = start(on_postgres.url)
+    with postgres.connected(on_postgres.name) as other, ThreadPoolExecutor() as pool:
+        rows(other, f"begin; {(ROOT / 'schema.sql').read_text()}")
+        sent = pool.submit(function.click)
+        wait_for_lock(on_postgres)
+        rows(other, "commit")  # now the function's `create table if not exists` finds it in the catalogue, and fails
+        assert sent.result().value == 1
+
+
 def test_a_read_sees_every_click_that_was_answered_before(on_postgres, start):
     one, other = start(on_postgres.url), start(on_postgres.url)
     for expected in range(1, 60):
@@ -164,8 +174,7 @@ def held(on_postgres, postgres, start):
     function.click("hold")
     for number in range(1, 30):
         function.click(f"n{number}")
-    [(name,)] = on_postgres.sql("select current_database()")
-    with postgres.connected(name) as connection, ThreadPoolExecutor(40) as pool:
+    with postgres.connected(on_postgres.name) as connection, ThreadPoolExecutor(40) as pool:
         rows(connection, "begin; select * from counter where name = 'hold' for update")
         first = pool.submit(function.click, "hold")
         wait_for_lock(on_postgres)
@@ -211,8 +220,7 @@ def test_key_being_counted_by_another_instance_waits_for_its_outcome(on_postgres
     function = start(on_postgres.url)
     function.click()
     key = new_key()
-    [(name,)] = on_postgres.sql("select current_database()")
-    with postgres.connected(name) as other, ThreadPoolExecutor() as pool:
+    with postgres.connected(on_postgres.name) as other, ThreadPoolExecutor() as pool:
         counted = f"insert into click values ('{key}', '{COUNTER}', 4e9); update counter set value = value + 1"
         rows(other, f"begin; {counted}")
         sent = pool.submit(function.click, None, key)
