@@ -18,12 +18,12 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -36,13 +36,13 @@ KEPT = 24 * 3600  # seconds that a client's key is remembered
 KEPT_OWN = 5 * 60  # seconds that a key is remembered that was made here, only for the retries below
 
 # A click is answered within 8 s, whatever happens: it is tried until PATIENCE, and given up at DEADLINE even where
-# an attempt hangs in a name look-up, which nothing can interrupt. The backend gives up before its client does, so
-# that nobody is left behind waiting for the row.
+# an attempt hangs in a name look-up, which nothing can interrupt. A backend that waits for a lock gives up before its
+# client does, so that none is left behind in the queue for the row.
 PATIENCE = 5.0
 DEADLINE = 7.5
 SOCKET_TIMEOUT = 2.5  # pg8000: to connect, and for each receive
 STATEMENT_TIMEOUT = 2000  # milliseconds
-QUEUE = 5000  # clicks, or reads, that may wait for the next batch: bounds the memory
+QUEUE = 5000  # callers that may wait for the next batch: bounds the memory
 PROBE_PAUSE = 0.5  # seconds between two attempts while the database is away
 
 
@@ -51,7 +51,11 @@ class SettingError(ValueError):
 
 
 class Unavailable(Exception):
-    """The database cannot count or read now; the message says what to do. Sending it again is safe."""
+    """The database cannot count or read now; the message says what to do."""
+
+
+class Full(Exception):
+    """The counter has reached the largest number there is."""
 
 
 # --- DATABASE_URL -----------------------------------------------------------------------------------------------
@@ -107,16 +111,16 @@ def _postgres(url: str) -> Database:
             f"DATABASE_URL cannot be understood. It looks like {EXAMPLE}, one host, with @ : / ? # % in the password "
             "written as %40 %3A %2F %3F %23 %25"
         )
-    # libpq and drivers know many more parameters: what is not asked for below is for them, and left out knowingly
-    # (channel_binding is used by pg8000 anyway; connect_timeout is ours; a pooler refuses options).
-    query = dict(parse_qsl(match["query"] or ""))
+    # libpq and drivers know many more parameters. What is not asked for below is left out knowingly: pg8000 binds the
+    # channel anyway, the timeouts are ours, a pooler refuses options.
+    query = {name: unquote(value) for name, value in re.findall("([^&=]+)=([^&]*)", match["query"] or "")}
     host = query.get("host") or unquote(match["host"]).strip("[]")
     port = query.get("port") or match["port"] or "5432"
     user = query.get("user") or unquote(match["user"] or "")
     password = query.get("password") or unquote(match["password"] or "")
     if not user or not (host or query.get("unix_sock")):
         raise SettingError(f"DATABASE_URL names no {'host' if user else 'user'}. It looks like {EXAMPLE}")
-    if re.fullmatch(r"\[.*\]|<.*>|\*+", password):
+    if re.fullmatch(r"\[.*\]|<.*>|\*+", match["password"] or ""):
         raise SettingError("DATABASE_URL holds a placeholder instead of the password. Put the password there")
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise SettingError("DATABASE_URL: the port must be a number from 1 to 65535, usually 5432")
@@ -137,6 +141,8 @@ def _postgres(url: str) -> Database:
 
 def _tls_settings(query: Mapping[str, str]) -> tuple[str, str | None]:
     """sslmode and sslrootcert as libpq means them; `ssl` as other drivers write it."""
+    if "sslcert" in query or "sslkey" in query:
+        raise SettingError("DATABASE_URL: sslcert and sslkey are not supported. Use a user with a password")
     mode = query.get("sslmode") or query.get("ssl") or "prefer"
     mode = {"true": "require", "1": "require", "false": "disable", "0": "disable"}.get(mode, mode)
     if mode not in SSLMODES:
@@ -224,30 +230,30 @@ _connections: list[Connection] = []  # none or one; only the database's thread t
 
 def _attempt(work: Work[Item], items: list[Item]) -> dict[str, int]:
     """Do work on the one connection, made where there is none and dropped after a failure; raise Fault."""
-    from sqlalchemy.exc import DBAPIError
-
     try:
         if not _connections:
             _connections.append(_engine().connect())
         try:
             return work(_connections[0], items)
-        except DBAPIError as error:
+        except Exception as error:
             if _fault(error).code != NO_TABLE:
                 raise
-            _apply_schema(_connections[0])
+            apply_schema(_connections[0])
             return work(_connections[0], items)
-    except (DBAPIError, OSError) as error:
+    except Exception as error:  # whatever it was, the connection may be out of step with the server
         if _connections:
             _connections.pop().invalidate()
         raise _fault(error) from error
 
 
-def _apply_schema(connection: Connection) -> None:
+def apply_schema(connection: Connection, _: Sequence[object] = ()) -> dict[str, int]:
+    """Make the tables that are missing."""
     schema = (HERE / "schema.sql").read_text()
     if DATABASE.sqlite is not None:
         connection.connection.driver_connection.executescript(schema)  # type: ignore[union-attr]
     else:
         connection.exec_driver_sql(schema)
+    return {}
 
 
 # --- The statements ---------------------------------------------------------------------------------------------
@@ -261,7 +267,7 @@ class Click(NamedTuple):
     kept: int
 
 
-def count(connection: Connection, clicks: list[Click]) -> dict[str, int]:
+def count_clicks(connection: Connection, clicks: list[Click]) -> dict[str, int]:
     """Count the clicks whose keys are new; return every counter's value after that, but for those at their limit."""
     from sqlalchemy.exc import DBAPIError
 
@@ -275,11 +281,11 @@ def count(connection: Connection, clicks: list[Click]) -> dict[str, int]:
     names = {click.name for click in clicks}
     if len(names) == 1:
         return {}
-    apart = [count(connection, [click for click in clicks if click.name == name]) for name in sorted(names)]
+    apart = [count_clicks(connection, [click for click in clicks if click.name == name]) for name in sorted(names)]
     return {name: value for values in apart for name, value in values.items()}
 
 
-def read(connection: Connection, names: list[str]) -> dict[str, int]:
+def read_values(connection: Connection, names: list[str]) -> dict[str, int]:
     """Return the values of the counters of these names that there are."""
     if DATABASE.sqlite is not None:
         statement = "select name, value from counter where name in (select value from json_each(?))"
@@ -338,7 +344,7 @@ def _count_sqlite(connection: Connection, clicks: list[Click]) -> dict[str, int]
                 "on conflict (name) do update set value = value + excluded.value",
                 (name, clicked),
             )
-        values = read(connection, [click.name for click in clicks])
+        values = read_values(connection, [click.name for click in clicks])
     except BaseException:
         run("rollback")
         raise
@@ -353,7 +359,8 @@ def _prune(clicks: list[Click]) -> int:
 def _array(items: Iterable[str | int]) -> str:
     from pg8000.native import literal
 
-    return str(literal(list(items)))
+    quoted = ",".join(f'"{item}"' for item in items)  # unquoted, a counter called Null would be no counter
+    return str(literal(f"{{{quoted}}}"))
 
 
 def _values(result: CursorResult[str, int]) -> dict[str, int]:
@@ -369,52 +376,51 @@ class Batch(Generic[Item]):
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.items: set[Item] = set()
+        self.callers = 0
         self.born = loop.time()
-        self.values: asyncio.Future[dict[str, int]] = loop.create_future()
+        self.outcome: asyncio.Future[dict[str, int]] = loop.create_future()
         self.timer = loop.call_at(self.born + DEADLINE, self.fail)
 
     def succeed(self, values: dict[str, int]) -> None:
         self.timer.cancel()
-        if not self.values.done():
-            self.values.set_result(values)
+        if not self.outcome.done():
+            self.outcome.set_result(values)
 
     def fail(self) -> None:
         self.timer.cancel()
-        if not self.values.done():
-            self.values.set_exception(Unavailable(AWAY))
+        if not self.outcome.done():
+            self.outcome.set_exception(Unavailable(AWAY))
 
 
 class Batches(Generic[Item]):
     """Items that arrive while a statement is under way wait, and then go together in the next one."""
 
-    def __init__(self, work: Work[Item]) -> None:
+    def __init__(self, what: str, work: Work[Item]) -> None:
         self.work = work
+        self.outage = Outage(what)
         self.waiting: Batch[Item] | None = None
         self.task: asyncio.Task[None] | None = None
 
     async def ask(self, *items: Item) -> dict[str, int]:
         """Return the counters' values after the batch that the items went with; raise Unavailable."""
-        OUTAGE.refuse()
-        if self.waiting is None:
+        self.outage.refuse()
+        if self.waiting is None or self.waiting.outcome.done():  # given up before its turn came
             self.waiting = Batch()
         batch = self.waiting
-        if len(batch.items) >= QUEUE:
+        if batch.callers >= QUEUE:
             raise Unavailable("Too many are waiting. Send it again in a moment.")
+        batch.callers += 1
         batch.items.update(items)
         if self.task is None:
             self.task = asyncio.create_task(self._work_off())
-        return await batch.values  # shared by all of the batch: whoever may be cancelled must shield it
+        return await asyncio.shield(batch.outcome)  # it is shared: one caller that is cancelled must not cancel it
 
     async def _work_off(self) -> None:
-        try:
-            while batch := self.waiting:
-                self.waiting = None
-                try:
-                    await self._settle(batch)
-                finally:
-                    batch.fail()  # if it has no values by then
-        finally:
-            self.task = None  # an error that nobody foresaw is logged now, and the next item starts anew
+        while batch := self.waiting:
+            self.waiting = None
+            if not batch.outcome.done():
+                await self._settle(batch)
+        self.task = None
 
     async def _settle(self, batch: Batch[Item]) -> None:
         """Try until the outcome is known: the keys make it safe to send a batch again that may have been counted."""
@@ -425,19 +431,25 @@ class Batches(Generic[Item]):
                 values = await loop.run_in_executor(_thread(), _attempt, self.work, list(batch.items))
             except Fault as fault:
                 pause = min(2 * pause, 1.0) * random.uniform(0.75, 1.25)
-                if not OUTAGE.worth_waiting(fault, loop.time() + pause - batch.born):
+                if not self.outage.worth_waiting(fault, loop.time() + pause - batch.born):
+                    batch.fail()
                     return
             else:
-                OUTAGE.over()
+                self.outage.over()
+                _freeze()
                 batch.succeed(values)
                 return
             await asyncio.sleep(pause)
 
 
 class Outage:
-    """Whether the database is away. Then all but one probing request are refused at once instead of waiting, too."""
+    """Whether the database is away. Then all but one probing request are refused at once instead of waiting, too.
 
-    def __init__(self) -> None:
+    Clicks and reads have one each: a database that is read-only after a failover still answers reads.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
         self.since: float | None = None  # the first failed attempt; time.monotonic()
         self.given_up = False
         self.next_probe = 0.0
@@ -453,11 +465,11 @@ class Outage:
         """Note a failed attempt; tell whether a batch that will be `age` seconds old then should try again."""
         if self.since is None:
             self.since = time.monotonic()
-            _log("WARNING", "The database failed; clicks are being retried", sqlstate=fault.code, reason=str(fault))
+            _log("WARNING", f"The database failed; {self.what} are retried", sqlstate=fault.code, reason=str(fault))
         if fault.passing and not self.given_up and age < PATIENCE:
             return True
         if not self.given_up:
-            _log("ERROR", "The database is away; clicks are refused", sqlstate=fault.code, reason=str(fault))
+            _log("ERROR", f"The database is away; {self.what} are refused", sqlstate=fault.code, reason=str(fault))
         self.given_up = True
         self.next_probe = time.monotonic() + PROBE_PAUSE
         return False
@@ -465,15 +477,13 @@ class Outage:
     def over(self) -> None:
         """Note that an attempt succeeded."""
         if self.since is not None:
-            _log("NOTICE", "The database is back", seconds=round(time.monotonic() - self.since, 1))
+            _log("NOTICE", f"The database is back; {self.what} go on", seconds=round(time.monotonic() - self.since, 1))
         self.since, self.given_up = None, False
-        _freeze()
 
 
-AWAY = "The database does not answer. Nothing is lost: send it again in a moment."
-OUTAGE = Outage()
-CLICKS = Batches(count)
-READS = Batches(read)
+AWAY = "The database does not answer. Try again in a moment, a click with the same Idempotency-Key."
+CLICKS = Batches("clicks", count_clicks)
+READS = Batches("reads", read_values)
 
 
 @functools.cache
@@ -492,11 +502,11 @@ def _log(severity: str, message: str, **more: str | float) -> None:
 
 
 async def click(name: str, key: str | None = None) -> int:
-    """Count a click, once per key (a UUID) within 24 hours; return the counter's value after it. Raise Unavailable."""
+    """Count a click, once per key (a UUID) within 24 hours; return the value after it. Raise Unavailable or Full."""
     own = key is None
     values = await CLICKS.ask(Click(key or str(uuid.uuid4()), name, KEPT_OWN if own else KEPT))
     if name not in values:
-        raise Unavailable("This counter has reached its limit and counts no more.")
+        raise Full
     return values[name]
 
 
@@ -507,6 +517,8 @@ async def values(names: list[str]) -> list[int]:
 
 
 if __name__ == "__main__":
-    with _engine().connect() as connection:
-        _apply_schema(connection)
+    try:
+        _attempt(apply_schema, [])
+    except Fault as fault:
+        sys.exit(f"The database failed: {fault}")
     print("The tables are there.")

@@ -22,7 +22,7 @@ import db
 
 NAME = re.compile(r"[A-Za-z0-9._:/-]{1,100}")
 KEY = re.compile(r'("?)([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\1')
-ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:]+\])(?::\d{1,5})?")
+ORIGIN = re.compile(r"(?!http:.*:80$|https:.*:443$)https?://(?:[a-z0-9._-]+|\[[0-9a-f:]+\])(?::\d{1,5})?")
 
 BODY_LIMIT = 10_000  # bytes of a body that are accepted
 DISCARD_LIMIT = 16_000_000  # bytes, and
@@ -141,7 +141,7 @@ def names_of(request: Request) -> list[str]:
     try:
         fields = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=NAMES_LIMIT)
     except ValueError:
-        raise Problem(400, "Bad Request", f"Ask for at most {NAMES_LIMIT} names at once.") from None
+        raise Problem(400, "Bad Request", f"Send at most {NAMES_LIMIT} fields in the query.") from None
     names = [value for field, value in fields if field == "name"] or [COUNTERS[0]]
     for name in names:
         if not NAME.fullmatch(name):
@@ -175,7 +175,7 @@ def key_of(headers: Headers) -> str | None:
 # --- Routes -----------------------------------------------------------------------------------------------------
 
 
-def counted(name: str, value: int) -> str:
+def as_json(name: str, value: int) -> str:
     return f'{{"name": "{name}", "value": {value}}}'  # a checked name needs no escaping
 
 
@@ -185,13 +185,13 @@ async def click(request: Request, headers: Headers) -> Response:
     value = await db.click(name, key_of(headers))
     if b"text/html" in headers.get(b"accept", b""):
         return answer(b"", None, 303, {"Location": "./"})
-    return answer(counted(name, value), "application/json", 200, {})
+    return answer(as_json(name, value), "application/json", 200, {})
 
 
 async def count(request: Request, headers: Headers) -> Response:
     """Answer with the count of one counter, or a list for several."""
     names = names_of(request)
-    parts = [counted(name, value) for name, value in zip(names, await db.values(names), strict=True)]
+    parts = [as_json(name, value) for name, value in zip(names, await db.values(names), strict=True)]
     return answer(parts[0] if len(parts) == 1 else f"[{', '.join(parts)}]", "application/json", 200, {})
 
 
@@ -212,7 +212,7 @@ async def health(request: Request, headers: Headers) -> Response:
     """Answer 200 if the database can be read just now."""
     try:
         async with asyncio.timeout(HEALTH_TIME):
-            await asyncio.shield(asyncio.ensure_future(db.values([COUNTERS[0]])))
+            await db.values([COUNTERS[0]])
     except TimeoutError:
         raise db.Unavailable(db.AWAY) from None
     return answer('{"status": "ok"}', "application/json", 200, {})
@@ -248,7 +248,7 @@ ROUTES: dict[str, dict[str, Route]] = {
 ROUTES["/"] = ROUTES["/index.html"]
 
 
-async def answered(request: Request) -> Response:
+async def dispatch(request: Request) -> Response:
     """Answer a request, or raise what is wrong with it."""
     headers: Headers = dict(request.scope["headers"])
     if request.scope["http_version"] == "0.9":  # what the parser makes of a first line without a version
@@ -273,8 +273,10 @@ async def answered(request: Request) -> Response:
 async def handler(request: Request) -> Response:
     """Answer one HTTP request: the function's entry point."""
     try:
-        return await answered(request)
+        return await dispatch(request)
     except Problem as problem:
         return problem.answer()
     except db.Unavailable as error:
         return Problem(503, "Service Unavailable", str(error), Retry_After=RETRY_AFTER).answer()
+    except db.Full:
+        return Problem(409, "Conflict", "This counter has reached its limit. Click another one.").answer()

@@ -10,6 +10,7 @@ const LONGEST_WAIT = 23 * 3600e3; // ms; the server remembers a key for 24 hours
 const UNUSUAL = 2e3; // ms after which an unanswered click is shown as waiting
 const TIMEOUT = 10e3; // ms; the server answers within 8 s
 const AT_ONCE = 4; // requests
+const LONGEST_PAUSE = 60; // seconds, whatever a Retry-After says
 
 // --- The outbox: an item for each click, because two tabs that write one list overwrite each other's clicks ---------
 
@@ -54,10 +55,10 @@ function parsed(text) {
 
 const sending = new Set();
 let failures = 0; // in a row
-let pausedUntil = 0;
+let pausedUntil = 0; // performance.now(), which no clock that is set moves
 let serverSaidWhen = false; // whether pausedUntil comes from Retry-After
 let timer;
-let refused = 0; // clicks that will never be counted
+let refused = 0; // clicks, or too old
 
 function newKey() {
   if (crypto.randomUUID) return crypto.randomUUID(); // only on HTTPS and localhost
@@ -75,7 +76,7 @@ function greet(event) {
 
 function deliver() {
   clearTimeout(timer);
-  const pause = pausedUntil - Date.now();
+  const pause = pausedUntil - performance.now();
   if (pause > 0) {
     timer = setTimeout(deliver, pause);
   } else {
@@ -132,16 +133,16 @@ function giveUp(key) {
 }
 
 function wait(retryAfter) {
-  if (Date.now() < pausedUntil) return; // several were under way: that is one failure
+  if (performance.now() < pausedUntil) return; // several were under way: that is one failure
   failures += 1;
-  const seconds = Math.min(60, 2 ** (failures - 1)) * (0.75 + Math.random() / 2);
+  const seconds = Math.min(20, 2 ** (failures - 1)) * (0.75 + Math.random() / 2);
   serverSaidWhen = retryAfter > 0;
-  pausedUntil = Date.now() + Math.max(seconds, retryAfter || 0) * 1e3;
+  pausedUntil = performance.now() + Math.max(seconds, Math.min(retryAfter || 0, LONGEST_PAUSE)) * 1e3;
 }
 
 async function valueOf(response) {
   const { value } = await response.json();
-  if (!Number.isInteger(value)) throw new TypeError("no count in the answer");
+  if (!Number.isSafeInteger(value)) throw new TypeError("no count in the answer");
   return value;
 }
 
@@ -163,15 +164,15 @@ function show(value, started) {
 function tell() {
   const waiting = outbox().filter((click) => failures || Date.now() - click.born >= UNUSUAL).length;
   const lines = [];
-  if (waiting) lines.push(`${greetings(waiting)} waiting. Counted as soon as the server can be reached.`);
-  if (refused) lines.push(`${greetings(refused)} not accepted and will not be counted.`);
+  if (waiting) lines.push(`${greetings(waiting)} ${waiting === 1 ? "is" : "are"} waiting. Counted as soon as the server can be reached.`);
+  if (refused) lines.push(`${greetings(refused)} could not be counted.`);
   if (shown < 0 && pollFailed && !waiting) lines.push("The count cannot be read just now.");
   const text = lines.join(" ");
   if (note.textContent !== text) note.textContent = text;
 }
 
 function greetings(number) {
-  return number === 1 ? "1 greeting is" : `${format.format(number)} greetings are`;
+  return number === 1 ? "1 greeting" : `${format.format(number)} greetings`;
 }
 
 // --- Other people's clicks: soon while something happens, slower and slower while nothing does, never while hidden ---
@@ -197,6 +198,7 @@ async function poll() {
     pollFailed = true;
   }
   polling = false;
+  if (!pollFailed) deliver(); // what another tab left when it was closed
   delay = shown === before ? Math.min(delay * 1.4, LATEST) : SOONEST;
   pollAgain();
   tell();

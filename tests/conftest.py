@@ -15,7 +15,13 @@ from servers import Function, Postgres
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update", action="store_true", help="renew the tracked pictures")
+    parser.addoption("--update", action="store_true", help="renew the tracked pictures and tables")
+    parser.addoption("--soak", metavar="MINUTES", help="also torture it for so long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--soak"):
+        items[:] = [item for item in items if item.name != "test_soak"]
 
 
 @pytest.fixture(scope="session")

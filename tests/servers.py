@@ -22,6 +22,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 import pg8000.dbapi
+import psutil
 
 ROOT = Path(__file__).parent.parent
 COUNTER = "hello-world-button"
@@ -38,6 +39,11 @@ def wait_until(true: Callable[[], object], seconds: float = 15.0) -> None:
     while not true():
         assert time.monotonic() < end, f"not so within {seconds} s"
         time.sleep(0.02)
+
+
+def children(pid: int) -> list[psutil.Process]:
+    """The processes that this one has started."""
+    return psutil.Process(pid).children(recursive=True)
 
 
 # --- HTTP -------------------------------------------------------------------------------------------------------
@@ -87,8 +93,8 @@ def new_key() -> str:
 class Function:
     """The function in its real framework process, with these settings and no others."""
 
-    def __init__(self, settings: Mapping[str, str], log: Path, folder: Path = ROOT) -> None:
-        self.port = free_port()
+    def __init__(self, settings: Mapping[str, str], log: Path, folder: Path = ROOT, port: int | None = None) -> None:
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
@@ -118,12 +124,11 @@ class Function:
     def stop(self, sent: signal.Signals = signal.SIGTERM) -> int:
         """Stop the framework's process, and with SIGKILL its worker too; return the exit code."""
         if self.process.poll() is None:
-            children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-            workers = children.read_text().split() if children.exists() else []
+            workers = children(self.process.pid) if sent == signal.SIGKILL else []
             self.process.send_signal(sent)
-            for worker in workers if sent == signal.SIGKILL else []:
-                with suppress(ProcessLookupError):
-                    os.kill(int(worker), sent)
+            for worker in workers:
+                with suppress(psutil.NoSuchProcess):
+                    worker.kill()
         return self.process.wait(20)
 
     def send(
@@ -196,9 +201,11 @@ class Postgres:
         return False
 
     def stop(self, sent: signal.Signals = signal.SIGINT) -> None:
-        """SIGINT is the fast shutdown of Postgres, SIGKILL a crash."""
+        """Stop the postmaster and wait for its backends; SIGINT is Postgres' fast shutdown, SIGKILL a crash."""
+        backends = children(self.process.pid)
         self.process.send_signal(sent)
         self.process.wait(20)
+        psutil.wait_procs(backends, 10)
 
     def remove(self) -> None:
         if self.process.poll() is None:

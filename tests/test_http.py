@@ -93,6 +93,13 @@ def test_counter_that_is_not_permitted_is_not_found(shared, path):
     assert shared.click("unknown").status == 404
 
 
+def test_counter_may_be_called_null(start, database):
+    function = start(database.url, COUNTERS="null,Null,NULL")
+    for name in ("null", "Null", "NULL"):
+        assert function.click(name).json() == {"name": name, "value": 1}
+        assert function.count(name) == 1
+
+
 def test_click_names_one_counter(shared):
     assert shared.send("POST", f"/click?name={COUNTER}&name=other").status == 400
     assert shared.send("GET", "/badge.svg?name=other&name=other").status == 400

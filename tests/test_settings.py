@@ -181,6 +181,7 @@ REFUSED = {
     "port that is none": ({"DATABASE_URL": "postgres://u:hunter2@h/d?port=x"}, "port must be a number"),
     "sslmode": ({"DATABASE_URL": "postgres://u:hunter2@h/d?sslmode=on"}, "verify-full"),
     "sslrootcert": ({"DATABASE_URL": "postgres://u:hunter2@h/d?sslrootcert=/nowhere"}, "sslrootcert names /nowhere"),
+    "client certificate": ({"DATABASE_URL": "postgres://u:hunter2@h/d?sslcert=x"}, "Use a user with a password"),
     "long socket": ({"DATABASE_URL": f"postgres://u:hunter2@/d?host=/cloudsql/{'x' * 90}"}, "107 bytes"),
     "COUNTERS": ({"COUNTERS": "good,not good"}, "COUNTERS: 'not good' is malformed. Write the list like COUNTERS="),
     "no counter": ({"COUNTERS": " , "}, "COUNTERS names no counter"),
@@ -207,6 +208,7 @@ ORIGINS = {  # the cases of TestCrossOriginProtectionAddTrustedOriginErrors in G
     "invalid url": "https://ex ample.com",
     "null": "null",
     "any": "*",
+    "port that browsers leave out": "https://example.com:443",
 }
 
 

@@ -1,0 +1,574 @@
+"""Nothing is lost: what real deployments suffer, under load, checked like the counter and set tests of Jepsen."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from http.client import HTTPException
+from pathlib import Path
+
+import pg8000.dbapi
+import pytest
+from proxy import REQUEST, Proxy
+from servers import COUNTER, PASSWORD, ROOT, Client, Function, Postgres, free_port, new_key, rows, wait_until
+
+NAMES = ["a", "b"]
+CLIENTS = 8
+
+
+class Load:
+    """Clients that send each click again, with its key, until it is answered, and readers that watch the values."""
+
+    def __init__(self, functions, fresh_keys=False):
+        self.ports = [function.port for function in functions]
+        self.fresh_keys = fresh_keys
+        self.sent = {name: set() for name in NAMES}
+        self.counted = {name: set() for name in NAMES}  # the keys of the clicks that were answered
+        self.clicks = Counter()
+        self.errors = 0
+        self.slowest = 0.0
+        self.answered_at = []
+        self.wrong = []
+        self.stopping = threading.Event()
+
+    @contextmanager
+    def running(self):
+        with ThreadPoolExecutor(CLIENTS + 1) as pool:
+            futures = [pool.submit(self._click, number) for number in range(CLIENTS)] + [pool.submit(self._watch)]
+            try:
+                wait_until(lambda: len(self.answered_at) > 100)
+                yield self
+                before = len(self.answered_at)
+                wait_until(lambda: len(self.answered_at) > before + 100)
+            finally:
+                self.stopping.set()
+            for future in futures:
+                future.result()
+
+    def _click(self, number):
+        client = Client(self.ports[number % len(self.ports)])
+        chance = random.Random(number)
+        try:
+            while not self.stopping.is_set():
+                self._click_until_answered(client, chance.choice(NAMES))
+                time.sleep(0.004)
+        finally:
+            client.connection.close()
+
+    def _click_until_answered(self, client, name):
+        key = new_key()
+        self.clicks[name] += 1
+        for _ in range(1000):
+            self.sent[name].add(key)
+            started = time.monotonic()
+            try:
+                answer = client.click(name, key)
+            except (OSError, HTTPException):
+                answer = None
+            self.slowest = max(self.slowest, time.monotonic() - started)
+            if answer and answer.status == 200:
+                self.counted[name].add(key)
+                self.answered_at.append(time.monotonic())
+                return
+            if answer and (answer.status != 503 or "Retry-After" not in answer.headers):
+                self.wrong.append(answer)
+            self.errors += 1
+            time.sleep(0.1)
+            if self.fresh_keys:
+                key = new_key()
+        raise AssertionError("a click was never answered")
+
+    def _watch(self):
+        """Read a value again and again: it never goes back, and stays between what was answered and what was sent."""
+        client = Client(self.ports[0])
+        seen = Counter()
+        try:
+            while not self.stopping.is_set():
+                for name in NAMES:
+                    least = max(seen[name], len(self.counted[name]))
+                    with suppress(OSError, HTTPException):
+                        answer = client.send("GET", f"/count?name={name}")
+                        if answer.status == 200:
+                            seen[name] = answer.value
+                            if not least <= answer.value <= len(self.sent[name]):
+                                self.wrong.append((least, answer.value, len(self.sent[name])))
+                        elif answer.status != 503:
+                            self.wrong.append(answer)
+                time.sleep(0.02)
+        finally:
+            client.connection.close()
+
+    def check(self, database):
+        """Acknowledged keys are among the stored ones, stored among the sent, and each value is their number."""
+        assert self.wrong == []
+        assert self.slowest < 8
+        for name in NAMES:
+            stored = database.keys(name)
+            assert self.counted[name] <= stored <= self.sent[name]
+            assert database.values()[name] == len(stored) == self.clicks[name]
+
+
+@pytest.fixture(scope="module")
+def own_postgres():
+    """A Postgres that only these tests torture."""
+    server = Postgres()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def postgres(own_postgres):
+    return own_postgres
+
+
+@pytest.fixture(scope="module")
+def table(request):
+    """The rows of the README's table, which are written there with --update."""
+    lines = {}
+    yield lines
+    if request.config.getoption("--update"):
+        readme = ROOT / "README.md"
+        before, start, rest = readme.read_text().partition("<!-- faults -->\n")
+        _, end, after = rest.partition("<!-- /faults -->\n")
+        assert end, "README.md has no place for the table"
+        head = "| fault, under load | clicks sent | counted | errors seen by clients | seconds to recover |\n"
+        head += "|---|---|---|---|---|\n"
+        readme.write_text(before + start + head + "".join(lines.values()) + end + after)
+
+
+@pytest.fixture
+def survives(on_postgres, start, table):
+    """Run clients against functions while a fault happens, check that all is right, and note the row of the table."""
+
+    def run(what, fault, functions=None, load=None):
+        load = load or Load(functions or [start(on_postgres.url, COUNTERS="a,b")])
+        with load.running():
+            fault()
+            over = time.monotonic()
+            wait_until(lambda: load.answered_at[-1] > over)
+            recovered = min(at for at in load.answered_at if at > over) - over
+        load.check(on_postgres)
+        sent, counted = sum(load.clicks.values()), sum(on_postgres.values().values())
+        table[what] = f"| {what} | {sent:,} | {counted:,} | {load.errors} | {recovered:.1f} |\n"
+        return load
+
+    return run
+
+
+def logged(function):
+    """The structured lines in a function's log."""
+    return [json.loads(line) for line in function.output().splitlines() if line.startswith("{")]
+
+
+# --- The database dies ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("what", "sent"),
+    [("Postgres killed with -9 and restarted", signal.SIGKILL), ("Postgres restarted (fast)", signal.SIGINT)],
+)
+def test_database_restarted(survives, postgres, what, sent):
+    def fault():
+        postgres.stop(sent)
+        postgres.start()
+
+    survives(what, fault)
+
+
+def backends_of(database):
+    return f"from pg_stat_activity where datname = '{database.name}' and pid <> pg_backend_pid()"
+
+
+@pytest.mark.parametrize(
+    ("what", "function"),
+    [
+        ("every connection terminated, 10 times", "pg_terminate_backend"),
+        ("every statement cancelled, 100 times", "pg_cancel_backend"),
+    ],
+)
+def test_backends_signalled(survives, postgres, on_postgres, what, function):
+    def fault():
+        for _ in range(10 if "terminate" in function else 100):
+            postgres.sql("postgres", f"select {function}(pid) {backends_of(on_postgres)}")
+            time.sleep(0.1 if "terminate" in function else 0.01)
+
+    assert survives(what, fault).errors == 0
+
+
+def test_read_only_after_a_failover(survives, postgres, on_postgres):
+    def read_only(on):
+        postgres.sql("postgres", f"alter database {on_postgres.name} set default_transaction_read_only = {on}")
+
+    def fault():
+        read_only("on")
+        postgres.sql("postgres", f"select pg_terminate_backend(pid) {backends_of(on_postgres)}")
+        time.sleep(2)
+        read_only("off")
+
+    assert survives("read-only for 2 s, as after a failover", fault).errors == 0
+
+
+def test_too_many_connections(survives, postgres, on_postgres):
+    def fault():
+        with ExitStack() as stack:
+            admin = stack.enter_context(postgres.connected("postgres"))
+
+            def take_what_is_free():
+                with suppress(pg8000.dbapi.Error):
+                    for _ in range(60):
+                        stack.enter_context(postgres.connected("postgres"))
+
+            take_what_is_free()
+            while rows(admin, f"select pg_terminate_backend(pid) {backends_of(on_postgres)}"):
+                time.sleep(0.02)
+                take_what_is_free()
+            time.sleep(2)
+
+    survives("too many connections for 2 s", fault)
+
+
+@pytest.fixture
+def tiny(postgres, on_postgres):
+    """The database on a disk of 16 MB, where the machine lets us make one."""
+    folder = postgres.folder / "tiny"
+    folder.mkdir(exist_ok=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=777", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"no small disk here: {mounted.stderr.decode()}")
+    (folder / "space").mkdir(mode=0o777)
+    if postgres.user:
+        shutil.chown(folder / "space", postgres.user)
+    postgres.sql("postgres", f"create tablespace tiny location '{folder / 'space'}'")
+    postgres.sql("postgres", f"alter database {on_postgres.name} set tablespace tiny")
+    yield folder
+    postgres.sql("postgres", f"drop database {on_postgres.name} with (force)")
+    postgres.sql("postgres", "drop tablespace tiny")
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_disk_full(survives, tiny, on_postgres, start):
+    function = start(on_postgres.url, COUNTERS="a,b")
+
+    def fault():
+        filler = tiny / "filler"
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        wait_until(lambda: [line for line in logged(function) if line.get("sqlstate") == "53100"])
+        time.sleep(1)
+        filler.unlink()
+
+    survives("disk full", fault, [function])
+
+
+def test_deadlock_with_somebody_else(on_postgres, postgres, start):
+    function = start(on_postgres.url)
+    function.click()
+    key = new_key()
+    with postgres.connected(on_postgres.name) as other, ThreadPoolExecutor() as pool:
+        rows(other, "begin; set local deadlock_timeout = '20s'; select * from counter for update")
+        click = pool.submit(function.click, COUNTER, key)
+        wait_until(lambda: on_postgres.sql("select 1 from pg_stat_activity where wait_event_type = 'Lock'"))
+        rows(other, f"insert into click values ('{key}', '{COUNTER}', 0)")  # the function has it, and waits for us
+        rows(other, "rollback")
+        assert click.result().value == 2
+    assert [line["sqlstate"] for line in logged(function) if "sqlstate" in line] == ["40P01"]
+
+
+def test_statement_that_waits_too_long_leaves_no_backend_behind(on_postgres, postgres, start):
+    function = start(on_postgres.url, COUNTERS="a")
+    function.click("a")
+    with postgres.connected(on_postgres.name) as other:
+        rows(other, "begin; select * from counter for update")
+        started = time.monotonic()
+        answer = function.click("a")
+        assert answer.status == 503
+        assert time.monotonic() - started < 8
+        waiting = f"select 1 {backends_of(on_postgres)} and wait_event_type = 'Lock'"
+        wait_until(lambda: not on_postgres.sql(waiting), seconds=3)
+        assert len(on_postgres.sql(f"select 1 {backends_of(on_postgres)}")) <= 2  # ours, and the function's
+        rows(other, "rollback")
+    wait_until(lambda: function.click("a").status == 200)
+
+
+# --- The network lies -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def proxied(postgres, on_postgres, start):
+    """A function whose connection goes through a proxy that can misbehave."""
+    proxy = Proxy(postgres.port)
+    url = on_postgres.url.replace(f":{postgres.port}/", f":{proxy.port}/")
+    yield start(url, COUNTERS="a,b"), proxy
+    proxy.close()
+
+
+def misbehave(proxy, fault, hits):
+    proxy.fault = fault
+    wait_until(lambda: proxy.hits >= hits)
+    proxy.fault = None
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(
+    ("how", "words", "hits"),
+    [
+        ("reset", "connection reset", 5),
+        ("close", "connection closed", 5),
+        ("silence", "connection silent (a black hole)", 1),
+    ],
+)
+def test_network(survives, proxied, moment, how, words, hits):
+    function, proxy = proxied
+    where = "before the commit" if moment == "before" else "after the commit, the reply lost"
+    times = "" if hits == 1 else f", {hits} times"
+    load = survives(f"{words} {where}{times}", lambda: misbehave(proxy, f"{how} {moment}", hits), [function])
+    assert load.errors == 0
+
+
+@pytest.fixture
+def unreachable(on_postgres, start):
+    """A function behind a proxy that loses its answers, as a visitor's network does."""
+    function = start(on_postgres.url, COUNTERS="a,b")
+    proxy = Proxy(function.port, REQUEST)
+    yield proxy
+    proxy.close()
+
+
+def test_answers_lost_on_the_way_to_the_client(survives, unreachable):
+    def fault():
+        for how in ("close after", "reset after", "close before"):
+            misbehave(unreachable, how, unreachable.hits + 20)
+
+    load = survives("the visitor's network loses requests and answers, 60 times", fault, load=Load([unreachable]))
+    assert load.errors >= 60
+
+
+def test_control_run_with_fresh_keys_counts_too_often(on_postgres, unreachable):
+    """The same lost answers, but clients that retry without the old key: this shows that the checks have teeth."""
+    load = Load([unreachable], fresh_keys=True)
+    with load.running():
+        misbehave(unreachable, "close after", 20)
+    assert sum(on_postgres.values().values()) >= sum(load.clicks.values()) + 20
+    with pytest.raises(AssertionError):
+        load.check(on_postgres)
+
+
+def test_batch_is_one_flight_on_one_connection(proxied):
+    function, proxy = proxied
+    for _ in range(5):
+        function.click("a")
+    before = proxy.flights
+    for _ in range(50):
+        function.click("a")
+    assert proxy.flights == before + 50
+
+
+# --- The database stays away ------------------------------------------------------------------------------------
+
+
+def test_database_away_for_30_seconds(postgres, on_postgres, start, page, table):
+    function = start(on_postgres.url)
+    page.goto(function.url)
+    page.get_by_text("(0x)").wait_for()
+    postgres.stop()
+    away = time.monotonic()
+    button = page.get_by_role("button")
+    for _ in range(3):
+        button.click()
+    assert function.click().status == 503  # after it has been tried for 5 s
+    assert 4 < time.monotonic() - away < 8
+    refusals = 0
+    while time.monotonic() - away < 30:
+        started = time.monotonic()
+        answer = function.click()
+        assert answer.status == 503
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert function.send("GET", "/health").status == 503
+        assert function.send("GET", "/count").status == 503
+        assert function.send("GET", "/").status == 200
+        assert time.monotonic() - started < 2  # a new click learns quickly
+        refusals += 1
+        page.wait_for_timeout(500)
+    assert "3 greetings are waiting" in page.locator("#note").inner_text()
+    postgres.start()
+    back = time.monotonic()
+    wait_until(lambda: function.send("GET", "/health").status == 200)
+    recovered = time.monotonic() - back
+    page.get_by_text("(3x)").wait_for(timeout=70_000)
+    assert on_postgres.values() == {COUNTER: 3}
+    page.errors.clear()
+    for what in ("clicks", "reads"):
+        lines = [line["severity"] for line in logged(function) if what in line["message"]]
+        assert lines == ["WARNING", "ERROR", "NOTICE"]  # not one for each click
+    table["away"] = (
+        f"| Postgres away for 30 s, three clicks in an open page | 3 | 3 | {refusals + 1} | {recovered:.1f} |\n"
+    )
+
+
+def test_health_tells_the_truth_within_two_seconds(proxied):
+    function, proxy = proxied
+    assert function.send("GET", "/health").status == 200
+    proxy.fault = "silence before"
+    with ThreadPoolExecutor() as pool:
+        click = pool.submit(function.click, "a")
+        wait_until(lambda: proxy.hits)
+        started = time.monotonic()
+        assert function.send("GET", "/health").status == 503
+        assert time.monotonic() - started < 2
+        assert click.result().status in (200, 503)
+    proxy.fault = None
+    wait_until(lambda: function.send("GET", "/health").status == 200)
+
+
+def test_queue_is_bounded(on_postgres, postgres, tmp_path):
+    """Clicks past the limit, here 20, are refused at once, and those before it are counted."""
+    folder = tmp_path / "copy"
+    shutil.copytree(ROOT / "static", folder / "static")
+    for file in ("main.py", "schema.sql"):
+        shutil.copy(ROOT / file, folder)
+    code, replaced = re.subn(r"(?m)^QUEUE = \d+", "QUEUE = 20", (ROOT / "db.py").read_text())
+    assert replaced == 1
+    (folder / "db.py").write_text(code)
+    function = Function({"DATABASE_URL": on_postgres.url}, tmp_path / "log", folder).started()
+    try:
+        function.click()
+        with postgres.connected(on_postgres.name) as other, ThreadPoolExecutor(40) as pool:
+            rows(other, "begin; select * from counter for update")
+            first = pool.submit(function.click)
+            wait_until(lambda: on_postgres.sql("select 1 from pg_stat_activity where wait_event_type = 'Lock'"))
+            clicks = [pool.submit(function.click) for _ in range(30)]
+            wait_until(lambda: sum(click.done() for click in clicks) == 10)
+            rows(other, "rollback")
+            statuses = Counter(click.result().status for click in [first, *clicks])
+    finally:
+        function.stop()
+    assert statuses == {200: 21, 503: 10}
+    assert on_postgres.values() == {COUNTER: 22}
+
+
+# --- The function stops -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("what", "sent"),
+    [
+        ("function stopped with SIGTERM and started again", signal.SIGTERM),
+        ("function killed with -9 and started again", signal.SIGKILL),
+    ],
+)
+def test_function_stopped(survives, on_postgres, start, tmp_path, what, sent):
+    functions = [start(on_postgres.url, COUNTERS="a,b") for _ in range(2)]
+    again = []
+
+    def fault():
+        functions[0].stop(sent)
+        settings = {"DATABASE_URL": on_postgres.url, "COUNTERS": "a,b"}
+        again.append(Function(settings, tmp_path / "again.log", port=functions[0].port).started())
+
+    try:
+        survives(what, fault, functions)
+    finally:
+        for function in again:
+            function.stop()
+
+
+def test_sigterm_waits_for_what_was_accepted(on_postgres, postgres, start):
+    function = start(on_postgres.url)
+    function.click()
+    with postgres.connected(on_postgres.name) as other, ThreadPoolExecutor() as pool:
+        rows(other, "begin; select * from counter for update")
+        clicks = [pool.submit(function.click) for _ in range(5)]
+        wait_until(lambda: on_postgres.sql("select 1 from pg_stat_activity where wait_event_type = 'Lock'"))
+        time.sleep(0.2)
+        stopped = pool.submit(function.stop)
+        time.sleep(0.5)
+        rows(other, "rollback")
+        started = time.monotonic()
+        assert [click.result().status for click in clicks] == [200] * 5
+        assert stopped.result() == 0
+        assert time.monotonic() - started < 8
+    assert on_postgres.values() == {COUNTER: 6}
+
+
+# --- Between the function and the database ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def pooler(postgres, tmp_path):
+    """PgBouncer in transaction mode with two server connections for all clients."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("no PgBouncer here")
+    port = free_port()
+    folder = Path(postgres.folder) / f"pgbouncer-{port}"
+    folder.mkdir(mode=0o755)
+    (folder / "users").write_text('"postgres" "{}"\n'.format(PASSWORD.replace('"', '""')))
+    (folder / "ini").write_text(
+        f"[databases]\n* = host=127.0.0.1 port={postgres.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+        f"listen_port = {port}\nunix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {folder}/users\n"
+        "pool_mode = transaction\ndefault_pool_size = 2\n"
+    )
+    process = subprocess.Popen([program, folder / "ini"], user=postgres.user, stderr=subprocess.DEVNULL)
+    yield port
+    process.terminate()
+    process.wait(10)
+
+
+def test_transaction_mode_pooler(survives, postgres, on_postgres, pooler, start):
+    url = on_postgres.url.replace(f":{postgres.port}/", f":{pooler}/")
+    functions = [start(url, COUNTERS="a,b") for _ in range(4)]
+    kill = f"select pg_terminate_backend(pid) {backends_of(on_postgres)}"
+
+    def fault():
+        time.sleep(1)
+        postgres.sql("postgres", kill)
+        time.sleep(1)
+
+    survives("behind PgBouncer in transaction mode, its connections terminated", fault, functions)
+
+
+# --- The soak, only when it is asked for ------------------------------------------------------------------------
+
+
+def test_soak(request, postgres, on_postgres, start, proxied):
+    """All of it at random, for as many minutes as --soak says."""
+    minutes = float(request.config.getoption("--soak"))
+    through, proxy = proxied
+    functions = [through, start(on_postgres.url, COUNTERS="a,b")]
+    chance = random.Random(1)
+
+    def restart(sent):
+        postgres.stop(sent)
+        time.sleep(chance.random() * 2)
+        postgres.start()
+
+    faults = [
+        lambda: restart(signal.SIGKILL),
+        lambda: restart(signal.SIGINT),
+        lambda: postgres.sql("postgres", f"select pg_terminate_backend(pid) {backends_of(on_postgres)}"),
+        lambda: postgres.sql("postgres", f"select pg_cancel_backend(pid) {backends_of(on_postgres)}"),
+        *(
+            lambda how=how, moment=moment: misbehave(proxy, f"{how} {moment}", proxy.hits + 1)
+            for how in ("reset", "close", "silence")
+            for moment in ("before", "after")
+        ),
+    ]
+    load = Load(functions)
+    with load.running():
+        end = time.monotonic() + 60 * minutes
+        while time.monotonic() < end:
+            chance.choice(faults)()
+            time.sleep(chance.random() * 3)
+    load.check(on_postgres)
+    print(f"\n{sum(load.clicks.values()):,} clicks, all counted once; {load.errors} errors seen by clients")
