@@ -1,0 +1,347 @@
+#!/usr/bin/env bash
+# Deploy the click counter: from an empty Google Cloud project to a running URL and one counted click, and back.
+#
+#   PROJECT_ID=my-project ./deploy.sh                          with a Postgres of its own (Cloud SQL)
+#   PROJECT_ID=my-project DATABASE_URL=postgres://… ./deploy.sh   with any other Postgres
+#   ./deploy.sh --dry-run                                      print the commands for an empty project, contact nothing
+#   ./deploy.sh --teardown [--with-database] [--yes]           remove what it made; the database only when told to
+#
+# It can be run again at any point: what is done already is left as it is.
+#
+# Variables and their defaults:
+#   PROJECT_ID                                    the Google Cloud project (needed)
+#   DATABASE_URL                                  a Postgres of another provider; kept as a secret
+#   REGION=europe-west1                           of function and database
+#   FUNCTION=click-counter                        its name, and the beginning of the secret's
+#   SERVICE_ACCOUNT=click-counter                 what the function runs as, before the @
+#   COUNTERS= MAX_COUNTERS= ALLOWED_ORIGINS=      the function's settings, see README.md; empty: as they are
+#   RUNTIME=python313  CPU=1  MEMORY=512Mi        of each instance
+#   CONCURRENCY=250                               requests at once for each instance
+#   MIN_INSTANCES=0  MAX_INSTANCES=8              the latter caps the cost
+#   INSTANCE=click-counter  TIER=db-f1-micro      the Cloud SQL instance
+#   POSTGRES=POSTGRES_16  DATABASE=clicks  DATABASE_USER=clicks
+#   CONNECTIONS=                                  that the database takes; known for Cloud SQL's small tiers
+set -euo pipefail
+cd "$(dirname "$0")"
+
+say() { printf '%s\n' "$*" >&2; }
+step() { say "==> $*"; }
+abort() { say "deploy.sh: $*"; exit 1; }
+usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; }
+
+dry_run='' teardown='' with_database='' yes=''
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --dry-run) dry_run=1 ;;
+    --teardown) teardown=1 ;;
+    --with-database) with_database=1 ;;
+    --yes) yes=1 ;;
+    --help | -h) usage; exit ;;
+    *) abort "unknown argument $1. See ./deploy.sh --help" ;;
+  esac
+  shift
+done
+
+PROJECT_ID=${PROJECT_ID:-}
+DATABASE_URL=$(printf '%s' "${DATABASE_URL:-}") # without newlines at its end
+REGION=${REGION:-europe-west1}
+FUNCTION=${FUNCTION:-click-counter}
+SERVICE_ACCOUNT=${SERVICE_ACCOUNT:-click-counter}
+RUNTIME=${RUNTIME:-python313}
+CPU=${CPU:-1}
+MEMORY=${MEMORY:-512Mi}
+CONCURRENCY=${CONCURRENCY:-250}
+MIN_INSTANCES=${MIN_INSTANCES:-0}
+MAX_INSTANCES=${MAX_INSTANCES:-8}
+INSTANCE=${INSTANCE:-click-counter}
+TIER=${TIER:-db-f1-micro}
+POSTGRES=${POSTGRES:-POSTGRES_16}
+DATABASE=${DATABASE:-clicks}
+DATABASE_USER=${DATABASE_USER:-clicks}
+if [ -n "$dry_run" ]; then PROJECT_ID=${PROJECT_ID:-my-project}; fi
+
+member="serviceAccount:$SERVICE_ACCOUNT@$PROJECT_ID.iam.gserviceaccount.com"
+secret="$FUNCTION-database-url"
+connection="$PROJECT_ID:$REGION:$INSTANCE"
+
+# --- Calling gcloud ---------------------------------------------------------------------------------------------
+
+show() { # command
+  local line
+  printf -v line '%q ' "$@"
+  printf '%s\n' "${line% }"
+}
+
+# Ask something. In a dry run the command is shown and the answer is that there is nothing yet (there is, in a teardown).
+ask() { # arguments of gcloud
+  if [ -n "$dry_run" ]; then
+    show gcloud "$@" >&3
+    [ -n "$teardown" ]
+    return
+  fi
+  gcloud "$@" 2>/dev/null
+}
+
+# Do something. What gcloud says goes to standard error.
+run() { # arguments of gcloud; a secret comes on standard input
+  if [ -n "$dry_run" ]; then
+    show gcloud "$@" >&3
+    return
+  fi
+  gcloud "$@" >&2 || abort "this failed: gcloud $1 $2 $3. Mend what it says above and run ./deploy.sh again: it goes on here."
+}
+
+has_line() { # line; of standard input
+  grep -qxF -- "$1" # and reads it to its end, for a broken pipe would count as a failure
+}
+
+exec 3>&1
+
+# --- What is checked before anything is done --------------------------------------------------------------------
+
+well_formed() { # variable, extended regular expression, what is right
+  if ! [[ "${!1}" =~ ^($2)$ ]]; then
+    abort "$1='${!1}' is malformed: $3"
+  fi
+}
+
+check_settings() {
+  [ -n "$PROJECT_ID" ] || abort "PROJECT_ID is missing. Run: PROJECT_ID=my-project ./deploy.sh (gcloud projects list shows them)"
+  well_formed PROJECT_ID '[a-z][a-z0-9-]{4,28}[a-z0-9]' "6 to 30 lower-case letters, digits and hyphens"
+  well_formed REGION '[a-z]+-[a-z]+[0-9]+' "like europe-west1"
+  well_formed FUNCTION '[a-z][a-z0-9-]{0,46}[a-z0-9]' "2 to 48 lower-case letters, digits and hyphens"
+  well_formed SERVICE_ACCOUNT '[a-z][a-z0-9-]{4,28}[a-z0-9]' "6 to 30 lower-case letters, digits and hyphens"
+  well_formed INSTANCE '[a-z][a-z0-9-]{0,84}' "lower-case letters, digits and hyphens"
+  well_formed DATABASE '[a-z_][a-z0-9_-]{0,62}' "lower-case letters, digits, _ and -"
+  well_formed DATABASE_USER '[a-z_][a-z0-9_-]{0,62}' "lower-case letters, digits, _ and -"
+  well_formed MIN_INSTANCES '[0-9]{1,4}' "a number"
+  well_formed MAX_INSTANCES '[1-9][0-9]{0,3}' "a number from 1"
+  well_formed CONCURRENCY '[1-9][0-9]{0,3}' "a number from 1 to 1000"
+  if [ -n "$DATABASE_URL" ]; then
+    case "$DATABASE_URL" in
+      postgres://* | postgresql://* | postgresql+*://*) ;;
+      *) abort "DATABASE_URL must look like postgresql://USER:PASSWORD@HOST:5432/DATABASE?sslmode=require" ;;
+    esac
+  else
+    local socket="/cloudsql/$connection/.s.PGSQL.5432"
+    [ ${#socket} -le 107 ] || abort "the socket's path $socket is longer than 107 bytes. Take a shorter INSTANCE"
+  fi
+  check_connections
+}
+
+# Each instance holds one connection; while a new revision takes over, those of the old one are still there.
+check_connections() {
+  local most=${CONNECTIONS:-}
+  if [ -z "$most" ] && [ -z "$DATABASE_URL" ]; then
+    case "$TIER" in
+      db-f1-micro) most=25 ;;
+      db-g1-small) most=50 ;;
+      *) most=100 ;;
+    esac
+  fi
+  [ -n "$most" ] || return 0
+  local need=$((MAX_INSTANCES * 2 + 6))
+  [ "$need" -le "$most" ] || abort "MAX_INSTANCES=$MAX_INSTANCES needs $MAX_INSTANCES x 1 connection, twice while a new revision\
+ takes over, and 6 for administration: $need of the $most that the database takes. Lower it to $(((most - 6) / 2)), or take a larger TIER"
+}
+
+check_account() {
+  [ -z "$dry_run" ] || return 0
+  command -v gcloud >/dev/null || abort "gcloud is missing. Install it: https://cloud.google.com/sdk/docs/install"
+  [ -n "$(ask auth list --filter=status:ACTIVE '--format=value(account)')" ] || abort "no account. Run: gcloud auth login"
+  ask projects describe "$PROJECT_ID" '--format=value(projectId)' >/dev/null ||
+    abort "the project $PROJECT_ID cannot be seen. Make it, or run: gcloud auth login"
+}
+
+# --- The steps --------------------------------------------------------------------------------------------------
+
+enable_services() {
+  step "services"
+  local enabled service
+  local missing=()
+  local wanted="run cloudfunctions cloudbuild artifactregistry secretmanager iam"
+  [ -n "$DATABASE_URL" ] || wanted="$wanted sqladmin sql-component"
+  enabled=$(ask services list --enabled "--project=$PROJECT_ID" '--format=value(config.name)') || enabled=
+  for service in $wanted; do
+    has_line "$service.googleapis.com" <<<"$enabled" || missing+=("$service.googleapis.com")
+  done
+  if [ ${#missing[@]} -gt 0 ]; then
+    run services enable "${missing[@]}" "--project=$PROJECT_ID" --quiet
+  fi
+}
+
+make_service_account() {
+  step "service account $SERVICE_ACCOUNT"
+  ask iam service-accounts describe "${member#*:}" "--project=$PROJECT_ID" >/dev/null ||
+    run iam service-accounts create "$SERVICE_ACCOUNT" "--project=$PROJECT_ID" "--display-name=Click counter" --quiet
+  [ -z "$DATABASE_URL" ] || return 0
+  local roles
+  roles=$(ask projects get-iam-policy "$PROJECT_ID" '--flatten=bindings[].members' \
+    "--filter=bindings.members=$member" '--format=value(bindings.role)') || roles=
+  has_line roles/cloudsql.client <<<"$roles" ||
+    run projects add-iam-policy-binding "$PROJECT_ID" "--member=$member" --role=roles/cloudsql.client --condition=None --quiet
+}
+
+make_database() {
+  step "Cloud SQL instance $INSTANCE ($TIER): the first time this takes ten minutes"
+  ask sql instances describe "$INSTANCE" "--project=$PROJECT_ID" >/dev/null ||
+    run sql instances create "$INSTANCE" "--project=$PROJECT_ID" "--region=$REGION" "--database-version=$POSTGRES" \
+      --edition=ENTERPRISE "--tier=$TIER" --storage-size=10 --storage-auto-increase --deletion-protection --backup \
+      --backup-start-time=03:00 --server-ca-mode=GOOGLE_MANAGED_INTERNAL_CA --quiet
+  step "database $DATABASE"
+  ask sql databases describe "$DATABASE" "--instance=$INSTANCE" "--project=$PROJECT_ID" >/dev/null ||
+    run sql databases create "$DATABASE" "--instance=$INSTANCE" "--project=$PROJECT_ID" --quiet
+}
+
+# The stored URL holds the only copy of the password. Without one the user gets a new password.
+make_user() { # the URL that is stored
+  step "database user $DATABASE_USER"
+  local start="postgresql://$DATABASE_USER:" end="@/$DATABASE?host=/cloudsql/$connection" users password verb=create
+  case "$1" in
+    "$start"*"$end")
+      url=$1
+      return
+      ;;
+  esac
+  password=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
+  users=$(ask sql users list "--instance=$INSTANCE" "--project=$PROJECT_ID" '--format=value(name)') || users=
+  if has_line "$DATABASE_USER" <<<"$users"; then verb=set-password; fi
+  printf -- '--password: "%s"\n' "$password" |
+    run sql users "$verb" "$DATABASE_USER" "--instance=$INSTANCE" "--project=$PROJECT_ID" --quiet --flags-file=-
+  url=$start$password$end
+}
+
+store_url() { # the URL that is stored
+  step "secret $secret"
+  ask secrets describe "$secret" "--project=$PROJECT_ID" >/dev/null ||
+    run secrets create "$secret" "--project=$PROJECT_ID" --replication-policy=automatic --quiet
+  [ "$1" = "$url" ] || printf '%s' "$url" | run secrets versions add "$secret" "--project=$PROJECT_ID" --data-file=- --quiet
+  local members
+  members=$(ask secrets get-iam-policy "$secret" "--project=$PROJECT_ID" '--flatten=bindings[].members' \
+    --filter=bindings.role=roles/secretmanager.secretAccessor '--format=value(bindings.members)') || members=
+  has_line "$member" <<<"$members" ||
+    run secrets add-iam-policy-binding "$secret" "--project=$PROJECT_ID" "--member=$member" \
+      --role=roles/secretmanager.secretAccessor --quiet
+}
+
+deploy_function() {
+  step "function $FUNCTION"
+  local variable version label environment=
+  for variable in COUNTERS MAX_COUNTERS ALLOWED_ORIGINS; do
+    [ -z "${!variable:-}" ] || environment="$environment|$variable=${!variable}"
+  done
+  local flags=(
+    --trigger-http --entry-point=handler --allow-unauthenticated "--runtime=$RUNTIME" --source=.
+    "--service-account=${member#*:}" "--cpu=$CPU" "--memory=$MEMORY" "--concurrency=$CONCURRENCY"
+    "--min-instances=$MIN_INSTANCES" "--max-instances=$MAX_INSTANCES" --timeout=30s
+    "--set-secrets=DATABASE_URL=$secret:latest"
+  )
+  [ -z "$environment" ] || flags+=("--update-env-vars=^|^${environment#|}")
+  # Files and settings are summed up in a label, so that a second run finds that nothing has changed.
+  version=$(ask secrets versions list "$secret" "--project=$PROJECT_ID" --filter=state=ENABLED --limit=1 \
+    '--format=value(name)') || version=
+  label=$({
+    find main.py db.py schema.sql requirements.txt static -type f | LC_ALL=C sort | while read -r file; do cksum "$file"; done
+    printf '%s\n' "$version" "${flags[@]}"
+  } | cksum | tr ' ' -)
+  if [ "$(ask functions describe "$FUNCTION" --gen2 "--region=$REGION" "--project=$PROJECT_ID" \
+    '--format=value(state,labels.source)' | tr '\t' ' ')" != "ACTIVE $label" ]; then
+    run functions deploy "$FUNCTION" --gen2 "--region=$REGION" "--project=$PROJECT_ID" "${flags[@]}" \
+      "--update-labels=source=$label" --quiet
+  fi
+}
+
+# A new revision usually keeps the socket; the first one has none.
+attach_database() {
+  step "the socket of $connection"
+  local attached
+  attached=$(ask run services describe "$FUNCTION" "--region=$REGION" "--project=$PROJECT_ID" \
+    '--format=value(spec.template.metadata.annotations["run.googleapis.com/cloudsql-instances"])') || attached=
+  tr ',' '\n' <<<"$attached" | has_line "$connection" ||
+    run run services update "$FUNCTION" "--region=$REGION" "--project=$PROJECT_ID" "--add-cloudsql-instances=$connection" --quiet
+}
+
+value_of() { # JSON
+  sed -n 's/.*"value": *\([0-9][0-9]*\).*/\1/p' <<<"$1"
+}
+
+smoke_test() {
+  step "one click"
+  local uri before after
+  uri=$(ask functions describe "$FUNCTION" --gen2 "--region=$REGION" "--project=$PROJECT_ID" \
+    '--format=value(serviceConfig.uri)') || uri=
+  [ -z "$dry_run" ] || return 0
+  [ -n "$uri" ] || abort "the function has no URL. Look at: gcloud functions describe $FUNCTION --region=$REGION"
+  local curl=(curl --silent --show-error --fail --max-time 30 --retry 5 --retry-delay 2)
+  "${curl[@]}" --output /dev/null "$uri/" || abort "$uri does not serve the page. Look at: gcloud functions logs read $FUNCTION"
+  before=$(value_of "$("${curl[@]}" "$uri/count")") || before=
+  after=$(value_of "$("${curl[@]}" --request POST --header "Idempotency-Key: $(new_key)" "$uri/click")") || after=
+  [ -n "$before" ] && [ -n "$after" ] && [ "$after" -gt "$before" ] ||
+    abort "$uri counts no click (before: ${before:-no answer}, after: ${after:-no answer}). Look at: gcloud functions logs read $FUNCTION"
+  say "counted: $after"
+  printf '%s\n' "$uri"
+}
+
+new_key() {
+  od -An -N16 -tx1 /dev/urandom | tr -d ' \n' | sed 's/^\(.\{8\}\)\(.\{4\}\)\(.\{4\}\)\(.\{4\}\)/\1-\2-\3-\4-/'
+}
+
+# --- And back ---------------------------------------------------------------------------------------------------
+
+confirm() { # question
+  [ -z "$yes" ] && [ -z "$dry_run" ] || return 0
+  local answer
+  printf '%s [y/N] ' "$1" >&2
+  read -r answer || answer=
+  [ "$answer" = y ] || abort "nothing was removed"
+}
+
+remove() {
+  local what="function, secret and service account of $FUNCTION in $PROJECT_ID"
+  [ -z "$with_database" ] || what="$what, AND THE DATABASE $INSTANCE WITH ALL COUNTS AND BACKUPS"
+  confirm "Remove $what?"
+  step "function"
+  if ask functions describe "$FUNCTION" --gen2 "--region=$REGION" "--project=$PROJECT_ID" >/dev/null; then
+    run functions delete "$FUNCTION" --gen2 "--region=$REGION" "--project=$PROJECT_ID" --quiet
+  fi
+  step "service account"
+  local roles
+  roles=$(ask projects get-iam-policy "$PROJECT_ID" '--flatten=bindings[].members' \
+    "--filter=bindings.members=$member" '--format=value(bindings.role)') || roles=
+  if [ -n "$dry_run" ] || has_line roles/cloudsql.client <<<"$roles"; then
+    run projects remove-iam-policy-binding "$PROJECT_ID" "--member=$member" --role=roles/cloudsql.client --condition=None --quiet
+  fi
+  if ask iam service-accounts describe "${member#*:}" "--project=$PROJECT_ID" >/dev/null; then
+    run iam service-accounts delete "${member#*:}" "--project=$PROJECT_ID" --quiet
+  fi
+  if [ -n "$with_database" ]; then
+    step "database"
+    if ask sql instances describe "$INSTANCE" "--project=$PROJECT_ID" >/dev/null; then
+      run sql instances patch "$INSTANCE" "--project=$PROJECT_ID" --no-deletion-protection --quiet
+      run sql instances delete "$INSTANCE" "--project=$PROJECT_ID" --quiet
+    fi
+  else
+    say "The database is kept. --with-database removes it, too."
+  fi
+  step "secret" # the last one, for it holds the only copy of the password
+  if ask secrets describe "$secret" "--project=$PROJECT_ID" >/dev/null; then
+    run secrets delete "$secret" "--project=$PROJECT_ID" --quiet
+  fi
+}
+
+check_settings
+check_account
+if [ -n "$teardown" ]; then
+  remove
+  exit
+fi
+enable_services
+make_service_account
+[ -n "$DATABASE_URL" ] || make_database
+stored=$(ask secrets versions access latest "--secret=$secret" "--project=$PROJECT_ID") || stored=
+url=$DATABASE_URL
+[ -n "$url" ] || make_user "$stored"
+store_url "$stored"
+deploy_function
+[ -n "$DATABASE_URL" ] || attach_database
+smoke_test
