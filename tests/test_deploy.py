@@ -31,7 +31,6 @@ class Project:
 
     def deploy(self, *arguments, answer="", **variables):
         path = f"{self.folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-        url = f"postgresql://postgres:{quote(PASSWORD, safe='')}@/{name}?host={folder}"
         environment = {"PATH": path, "HOME": str(self.folder), "STANDIN": str(self.folder)}
         variables = {"PROJECT_ID": "my-project", **variables}
         done = subprocess.run(
