@@ -16,7 +16,7 @@ import re
 import sys
 import time
 import uuid
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -42,7 +42,8 @@ PATIENCE = 5.0
 DEADLINE = 7.5
 SOCKET_TIMEOUT = 2.5  # to connect, and for each receive
 STATEMENT_TIMEOUT = 2000  # milliseconds, locks included
-QUEUE = 5000  # callers that may wait for the next batch: bounds the memory
+BATCH = 500  # callers in one statement, which then fits into a socket's buffer, so that sending it does not wait
+QUEUE = 10  # full batches that may wait: bounds the memory
 PROBE_PAUSE = 0.5  # seconds between two attempts while the database is away
 
 
@@ -253,10 +254,12 @@ async def _attempt(work: Callable[[Connection], Awaitable[Result]]) -> Result:
                     raise
                 await apply_schema(_connections[0])
                 return await work(_connections[0])
-        except Exception as error:  # whatever it was, the connection may be out of step with the server
+        except BaseException as error:  # whatever it was, the connection may be out of step with the server
             if _connections:
                 _connections.pop().invalidate()
-            raise _fault(error) from error
+            if isinstance(error, Exception):
+                raise _fault(error) from error
+            raise
 
 
 @cache
@@ -359,8 +362,8 @@ async def _flight(statement: str, connection: Connection) -> dict[str, int]:
     """Do what pg8000's execute_simple does, but wait for the answer in the event loop.
 
     A thread that waits there fights for the interpreter's lock with the one that answers requests: it costs a third
-    of the throughput at 32 clients, and twice the CPU for a click alone. The answer comes in one piece, so that
-    reading it does not wait.
+    of the throughput at 32 clients, and twice the CPU for a click alone. The answer comes in one piece (up to 8 kB,
+    some hundred counters), so that reading it does not wait.
     """
     from pg8000.core import Context
 
@@ -467,17 +470,18 @@ class Batches(Generic[Item]):
     def __init__(self, what: str, work: Callable[[list[Item]], Awaitable[dict[str, int]]]) -> None:
         self.work = work
         self.outage = Outage(what)
-        self.waiting: Batch[Item] | None = None
+        self.waiting: deque[Batch[Item]] = deque()
         self.task: asyncio.Task[None] | None = None
 
     async def ask(self, *items: Item) -> dict[str, int]:
         """Return the counters' values after the batch that the items went with; raise Unavailable."""
         self.outage.refuse()
-        if self.waiting is None or self.waiting.outcome.done():  # given up before its turn came
-            self.waiting = Batch()
-        batch = self.waiting
-        if batch.callers >= QUEUE:
-            raise Unavailable("Too many are waiting. Send it again in a moment.")
+        batch = self.waiting[-1] if self.waiting else None
+        if batch is None or batch.callers >= BATCH or batch.outcome.done():  # given up before its turn came
+            if len(self.waiting) >= QUEUE:
+                raise Unavailable("Too many are waiting. Send it again in a moment.")
+            batch = Batch()
+            self.waiting.append(batch)
         batch.callers += 1
         batch.items.update(items)
         if self.task is None:
@@ -485,11 +489,16 @@ class Batches(Generic[Item]):
         return await asyncio.shield(batch.outcome)  # it is shared: one caller that is cancelled must not cancel it
 
     async def _work_off(self) -> None:
-        while batch := self.waiting:
-            self.waiting = None
-            if not batch.outcome.done():
-                await self._settle(batch)
-        self.task = None
+        try:
+            while self.waiting:
+                batch = self.waiting.popleft()
+                try:
+                    if not batch.outcome.done():
+                        await self._settle(batch)
+                finally:
+                    batch.fail()  # where it has no outcome by then, which nobody foresaw
+        finally:
+            self.task = None
 
     async def _settle(self, batch: Batch[Item]) -> None:
         """Try until the outcome is known: the keys make it safe to send a batch again that may have been counted."""
@@ -501,7 +510,6 @@ class Batches(Generic[Item]):
             except Fault as fault:
                 pause = min(2 * pause, 1.0) * random.uniform(0.75, 1.25)
                 if not self.outage.worth_waiting(fault, loop.time() + pause - batch.born):
-                    batch.fail()
                     return
             else:
                 self.outage.over()

@@ -14,7 +14,7 @@
 #   REGION=europe-west1                           of function and database
 #   FUNCTION=click-counter                        its name, and the beginning of the secret's
 #   SERVICE_ACCOUNT=click-counter                 what the function runs as, before the @
-#   COUNTERS= MAX_COUNTERS= ALLOWED_ORIGINS=      the function's settings, see README.md; empty: as they are
+#   COUNTERS= ALLOWED_ORIGINS=                    the function's settings, see README.md; empty: as they are
 #   RUNTIME=python313  CPU=1  MEMORY=512Mi        of each instance
 #   CONCURRENCY=250                               requests at once for each instance
 #   MIN_INSTANCES=0  MAX_INSTANCES=8              the latter caps the cost
@@ -22,12 +22,13 @@
 #   POSTGRES=POSTGRES_16  DATABASE=clicks  DATABASE_USER=clicks
 #   CONNECTIONS=                                  that the database takes; known for Cloud SQL's small tiers
 set -euo pipefail
-cd "$(dirname "$0")"
+cd -- "$(dirname -- "$0")"
+export CLOUDSDK_CORE_DISABLE_FILE_LOGGING=1 # gcloud would log the values of its flags, passwords too
 
 say() { printf '%s\n' "$*" >&2; }
 step() { say "==> $*"; }
-abort() { say "deploy.sh: $*"; exit 1; }
-usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; }
+abort() { say "deploy.sh: $*"; exit 2; } # 1 is the answer that there is none
+usage() { sed -n '2,/^set /s/^# \{0,1\}//p' deploy.sh; }
 
 dry_run='' teardown='' with_database='' yes=''
 while [ $# -gt 0 ]; do
@@ -72,23 +73,50 @@ show() { # command
   printf '%s\n' "${line% }"
 }
 
-# Ask something. In a dry run the command is shown and the answer is that there is nothing yet (there is, in a teardown).
+# Ask something; 1 where there is no such thing. In a dry run the command is shown, and there is nothing yet (in a
+# teardown there is).
 ask() { # arguments of gcloud
   if [ -n "$dry_run" ]; then
     show gcloud "$@" >&3
     [ -n "$teardown" ]
     return
   fi
-  gcloud "$@" 2>/dev/null
+  local said
+  { said=$(gcloud "$@" 2>&1 >&4 4>&-); } 4>&1 && return
+  case "$said" in
+    *NOT_FOUND* | *"not found"* | *"does not exist"* | *"could not be found"* | *"404"*) return 1 ;;
+    *SERVICE_DISABLED* | *"has not been used"* | *"is not enabled"*) return 1 ;;
+  esac
+  abort "this failed: gcloud $1 $2 $3
+$said
+Mend that and run ./deploy.sh again: it goes on here."
 }
 
-# Do something. What gcloud says goes to standard error.
-run() { # arguments of gcloud; a secret comes on standard input
+given='' # what the next command gets on standard input
+
+# Do something; what gcloud says goes to standard error. What was just made is not known everywhere at once: try again.
+run() { # arguments of gcloud
   if [ -n "$dry_run" ]; then
     show gcloud "$@" >&3
     return
   fi
-  gcloud "$@" >&2 || abort "this failed: gcloud $1 $2 $3. Mend what it says above and run ./deploy.sh again: it goes on here."
+  local said try
+  for try in 1 2 3 4 5 6; do
+    said=$(printf '%s' "$given" | gcloud "$@" 2>&1 | tee >(cat >&2)) && return
+    case "$said" in
+      *"does not exist"* | *"has not been used"* | *SERVICE_DISABLED*) ;;
+      *) break ;;
+    esac
+    [ "$try" = 6 ] || { say "not known everywhere yet: trying again in 10 s" && sleep 10; }
+  done
+  abort "this failed: gcloud $1 $2 $3. Mend what it says above and run ./deploy.sh again: it goes on here."
+}
+
+feed() { # what comes on standard input, arguments of gcloud
+  given=$1
+  shift
+  run "$@"
+  given=''
 }
 
 has_line() { # line; of standard input
@@ -116,6 +144,8 @@ check_settings() {
   well_formed DATABASE_USER '[a-z_][a-z0-9_-]{0,62}' "lower-case letters, digits, _ and -"
   well_formed MIN_INSTANCES '[0-9]{1,4}' "a number"
   well_formed MAX_INSTANCES '[1-9][0-9]{0,3}' "a number from 1"
+  CONNECTIONS=${CONNECTIONS:-}
+  well_formed CONNECTIONS '[0-9]{0,5}' "a number"
   well_formed CONCURRENCY '[1-9][0-9]{0,3}' "a number from 1 to 1000"
   if [ -n "$DATABASE_URL" ]; then
     case "$DATABASE_URL" in
@@ -131,7 +161,7 @@ check_settings() {
 
 # Each instance holds one connection; while a new revision takes over, those of the old one are still there.
 check_connections() {
-  local most=${CONNECTIONS:-}
+  local most=$CONNECTIONS
   if [ -z "$most" ] && [ -z "$DATABASE_URL" ]; then
     case "$TIER" in
       db-f1-micro) most=25 ;;
@@ -161,7 +191,7 @@ enable_services() {
   local missing=()
   local wanted="run cloudfunctions cloudbuild artifactregistry secretmanager iam"
   [ -n "$DATABASE_URL" ] || wanted="$wanted sqladmin sql-component"
-  enabled=$(ask services list --enabled "--project=$PROJECT_ID" '--format=value(config.name)') || enabled=
+  enabled=$(ask services list --enabled "--project=$PROJECT_ID" '--format=value(config.name)') || [ $? -eq 1 ]
   for service in $wanted; do
     has_line "$service.googleapis.com" <<<"$enabled" || missing+=("$service.googleapis.com")
   done
@@ -177,19 +207,38 @@ make_service_account() {
   [ -z "$DATABASE_URL" ] || return 0
   local roles
   roles=$(ask projects get-iam-policy "$PROJECT_ID" '--flatten=bindings[].members' \
-    "--filter=bindings.members=$member" '--format=value(bindings.role)') || roles=
+    "--filter=bindings.members=$member" '--format=value(bindings.role)') || [ $? -eq 1 ]
   has_line roles/cloudsql.client <<<"$roles" ||
     run projects add-iam-policy-binding "$PROJECT_ID" "--member=$member" --role=roles/cloudsql.client --condition=None --quiet
 }
 
+instance_state() {
+  ask sql instances list "--project=$PROJECT_ID" "--filter=name=$INSTANCE" '--format=value(state)' || [ $? -eq 1 ]
+}
+
 make_database() {
   step "Cloud SQL instance $INSTANCE ($TIER): the first time this takes ten minutes"
-  ask sql instances describe "$INSTANCE" "--project=$PROJECT_ID" >/dev/null ||
+  local state names minutes=0
+  state=$(instance_state)
+  if [ -z "$state" ]; then
     run sql instances create "$INSTANCE" "--project=$PROJECT_ID" "--region=$REGION" "--database-version=$POSTGRES" \
       --edition=ENTERPRISE "--tier=$TIER" --storage-size=10 --storage-auto-increase --deletion-protection --backup \
       --backup-start-time=03:00 --server-ca-mode=GOOGLE_MANAGED_INTERNAL_CA --quiet
+    state=RUNNABLE
+  fi
+  while [ "$state" != RUNNABLE ]; do
+    case "$state" in
+      PENDING_CREATE | MAINTENANCE) ;;
+      *) abort "the instance is ${state:-gone}. Look at: gcloud sql instances describe $INSTANCE --project=$PROJECT_ID" ;;
+    esac
+    [ $((minutes += 1)) -le 20 ] || abort "the instance is $state for 20 minutes. Run ./deploy.sh again later: it goes on here."
+    say "it is $state: waiting"
+    sleep 60
+    state=$(instance_state)
+  done
   step "database $DATABASE"
-  ask sql databases describe "$DATABASE" "--instance=$INSTANCE" "--project=$PROJECT_ID" >/dev/null ||
+  names=$(ask sql databases list "--instance=$INSTANCE" "--project=$PROJECT_ID" '--format=value(name)') || [ $? -eq 1 ]
+  has_line "$DATABASE" <<<"$names" ||
     run sql databases create "$DATABASE" "--instance=$INSTANCE" "--project=$PROJECT_ID" --quiet
 }
 
@@ -204,10 +253,10 @@ make_user() { # the URL that is stored
       ;;
   esac
   password=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
-  users=$(ask sql users list "--instance=$INSTANCE" "--project=$PROJECT_ID" '--format=value(name)') || users=
+  users=$(ask sql users list "--instance=$INSTANCE" "--project=$PROJECT_ID" '--format=value(name)') || [ $? -eq 1 ]
   if has_line "$DATABASE_USER" <<<"$users"; then verb=set-password; fi
-  printf -- '--password: "%s"\n' "$password" |
-    run sql users "$verb" "$DATABASE_USER" "--instance=$INSTANCE" "--project=$PROJECT_ID" --quiet --flags-file=-
+  feed "--password: \"$password\"" \
+    sql users "$verb" "$DATABASE_USER" "--instance=$INSTANCE" "--project=$PROJECT_ID" --quiet --flags-file=-
   url=$start$password$end
 }
 
@@ -215,10 +264,10 @@ store_url() { # the URL that is stored
   step "secret $secret"
   ask secrets describe "$secret" "--project=$PROJECT_ID" >/dev/null ||
     run secrets create "$secret" "--project=$PROJECT_ID" --replication-policy=automatic --quiet
-  [ "$1" = "$url" ] || printf '%s' "$url" | run secrets versions add "$secret" "--project=$PROJECT_ID" --data-file=- --quiet
+  [ "$1" = "$url" ] || feed "$url" secrets versions add "$secret" "--project=$PROJECT_ID" --data-file=- --quiet
   local members
   members=$(ask secrets get-iam-policy "$secret" "--project=$PROJECT_ID" '--flatten=bindings[].members' \
-    --filter=bindings.role=roles/secretmanager.secretAccessor '--format=value(bindings.members)') || members=
+    --filter=bindings.role=roles/secretmanager.secretAccessor '--format=value(bindings.members)') || [ $? -eq 1 ]
   has_line "$member" <<<"$members" ||
     run secrets add-iam-policy-binding "$secret" "--project=$PROJECT_ID" "--member=$member" \
       --role=roles/secretmanager.secretAccessor --quiet
@@ -226,8 +275,8 @@ store_url() { # the URL that is stored
 
 deploy_function() {
   step "function $FUNCTION"
-  local variable version label environment=
-  for variable in COUNTERS MAX_COUNTERS ALLOWED_ORIGINS; do
+  local variable version label now environment=''
+  for variable in COUNTERS ALLOWED_ORIGINS; do
     [ -z "${!variable:-}" ] || environment="$environment|$variable=${!variable}"
   done
   local flags=(
@@ -239,16 +288,30 @@ deploy_function() {
   [ -z "$environment" ] || flags+=("--update-env-vars=^|^${environment#|}")
   # Files and settings are summed up in a label, so that a second run finds that nothing has changed.
   version=$(ask secrets versions list "$secret" "--project=$PROJECT_ID" --filter=state=ENABLED --limit=1 \
-    '--format=value(name)') || version=
+    '--format=value(name)') || [ $? -eq 1 ]
   label=$({
     find main.py db.py schema.sql requirements.txt static -type f | LC_ALL=C sort | while read -r file; do cksum "$file"; done
     printf '%s\n' "$version" "${flags[@]}"
   } | cksum | tr ' ' -)
-  if [ "$(ask functions describe "$FUNCTION" --gen2 "--region=$REGION" "--project=$PROJECT_ID" \
-    '--format=value(state,labels.source)' | tr '\t' ' ')" != "ACTIVE $label" ]; then
+  now=$(ask functions describe "$FUNCTION" --gen2 "--region=$REGION" "--project=$PROJECT_ID" \
+    '--format=value(state,labels.source)' | tr '\t' ' ') || [ $? -eq 1 ]
+  if [ "$now" != "ACTIVE $label" ]; then
     run functions deploy "$FUNCTION" --gen2 "--region=$REGION" "--project=$PROJECT_ID" "${flags[@]}" \
       "--update-labels=source=$label" --quiet
+    # After a roll back the old revision would keep the visitors.
+    run run services update-traffic "$FUNCTION" "--region=$REGION" "--project=$PROJECT_ID" --to-latest --quiet
   fi
+}
+
+# The deploy does that last, so that it is missing where it was interrupted.
+open_to_all() {
+  step "open to all visitors"
+  local members
+  members=$(ask run services get-iam-policy "$FUNCTION" "--region=$REGION" "--project=$PROJECT_ID" \
+    '--flatten=bindings[].members' --filter=bindings.role=roles/run.invoker '--format=value(bindings.members)') || [ $? -eq 1 ]
+  has_line allUsers <<<"$members" ||
+    run run services add-iam-policy-binding "$FUNCTION" "--region=$REGION" "--project=$PROJECT_ID" --member=allUsers \
+      --role=roles/run.invoker --quiet
 }
 
 # A new revision usually keeps the socket; the first one has none.
@@ -256,7 +319,7 @@ attach_database() {
   step "the socket of $connection"
   local attached
   attached=$(ask run services describe "$FUNCTION" "--region=$REGION" "--project=$PROJECT_ID" \
-    '--format=value(spec.template.metadata.annotations["run.googleapis.com/cloudsql-instances"])') || attached=
+    '--format=value(spec.template.metadata.annotations["run.googleapis.com/cloudsql-instances"])') || [ $? -eq 1 ]
   tr ',' '\n' <<<"$attached" | has_line "$connection" ||
     run run services update "$FUNCTION" "--region=$REGION" "--project=$PROJECT_ID" "--add-cloudsql-instances=$connection" --quiet
 }
@@ -267,17 +330,25 @@ value_of() { # JSON
 
 smoke_test() {
   step "one click"
-  local uri before after
+  local uri before after try key
+  local logs="Look at: gcloud functions logs read $FUNCTION --gen2 --region=$REGION --project=$PROJECT_ID"
+  local curl=(curl --silent --show-error --fail --max-time 30)
   uri=$(ask functions describe "$FUNCTION" --gen2 "--region=$REGION" "--project=$PROJECT_ID" \
-    '--format=value(serviceConfig.uri)') || uri=
+    '--format=value(serviceConfig.uri)') || [ $? -eq 1 ]
   [ -z "$dry_run" ] || return 0
-  [ -n "$uri" ] || abort "the function has no URL. Look at: gcloud functions describe $FUNCTION --region=$REGION"
-  local curl=(curl --silent --show-error --fail --max-time 30 --retry 5 --retry-delay 2)
-  "${curl[@]}" --output /dev/null "$uri/" || abort "$uri does not serve the page. Look at: gcloud functions logs read $FUNCTION"
-  before=$(value_of "$("${curl[@]}" "$uri/count")") || before=
-  after=$(value_of "$("${curl[@]}" --request POST --header "Idempotency-Key: $(new_key)" "$uri/click")") || after=
-  [ -n "$before" ] && [ -n "$after" ] && [ "$after" -gt "$before" ] ||
-    abort "$uri counts no click (before: ${before:-no answer}, after: ${after:-no answer}). Look at: gcloud functions logs read $FUNCTION"
+  [ -n "$uri" ] || abort "the function has no URL. $logs"
+  for try in 1 2 3 4 5 6 7 8 9; do # a new name and new rights take a while
+    ! "${curl[@]}" --output /dev/null "$uri/" || break
+    [ "$try" -lt 9 ] || abort "$uri does not serve the page. $logs"
+    sleep 10
+  done
+  key=$(new_key)
+  before=$(value_of "$("${curl[@]}" "$uri/count")")
+  "${curl[@]}" --retry 2 --output /dev/null --request POST --header "Idempotency-Key: $key" "$uri/click" || say "no answer"
+  after=$(value_of "$("${curl[@]}" "$uri/count")")
+  if [ -z "$before" ] || [ -z "$after" ] || [ "$after" -le "$before" ]; then
+    abort "$uri counts no click (before: ${before:-no answer}, after: ${after:-no answer}). $logs"
+  fi
   say "counted: $after"
   printf '%s\n' "$uri"
 }
@@ -305,9 +376,9 @@ remove() {
     run functions delete "$FUNCTION" --gen2 "--region=$REGION" "--project=$PROJECT_ID" --quiet
   fi
   step "service account"
-  local roles
+  local roles state
   roles=$(ask projects get-iam-policy "$PROJECT_ID" '--flatten=bindings[].members' \
-    "--filter=bindings.members=$member" '--format=value(bindings.role)') || roles=
+    "--filter=bindings.members=$member" '--format=value(bindings.role)') || [ $? -eq 1 ]
   if [ -n "$dry_run" ] || has_line roles/cloudsql.client <<<"$roles"; then
     run projects remove-iam-policy-binding "$PROJECT_ID" "--member=$member" --role=roles/cloudsql.client --condition=None --quiet
   fi
@@ -316,7 +387,8 @@ remove() {
   fi
   if [ -n "$with_database" ]; then
     step "database"
-    if ask sql instances describe "$INSTANCE" "--project=$PROJECT_ID" >/dev/null; then
+    state=$(instance_state)
+    if [ -n "$state$dry_run" ]; then
       run sql instances patch "$INSTANCE" "--project=$PROJECT_ID" --no-deletion-protection --quiet
       run sql instances delete "$INSTANCE" "--project=$PROJECT_ID" --quiet
     fi
@@ -338,10 +410,11 @@ fi
 enable_services
 make_service_account
 [ -n "$DATABASE_URL" ] || make_database
-stored=$(ask secrets versions access latest "--secret=$secret" "--project=$PROJECT_ID") || stored=
+stored=$(ask secrets versions access latest "--secret=$secret" "--project=$PROJECT_ID") || [ $? -eq 1 ]
 url=$DATABASE_URL
 [ -n "$url" ] || make_user "$stored"
 store_url "$stored"
 deploy_function
+open_to_all
 [ -n "$DATABASE_URL" ] || attach_database
 smoke_test

@@ -26,7 +26,7 @@ ORIGIN = re.compile(r"(?!http:.*:80$|https:.*:443$)https?://(?:[a-z0-9._-]+|\[[0
 
 BODY_LIMIT = 10_000  # bytes of a body that are accepted
 DISCARD_LIMIT = 16_000_000  # bytes, and
-DISCARD_TIME = 5.0  # seconds, for which a body is read away, so that its sender gets to see the answer
+DISCARD_TIME = 2.0  # seconds, for which a body is read away, so that its sender gets to see the answer
 NAMES_LIMIT = 100  # counters in one GET /count
 HEALTH_TIME = 1.8  # seconds
 RETRY_AFTER = "2"  # seconds

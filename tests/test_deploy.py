@@ -16,7 +16,7 @@ from servers import Client as HttpClient
 
 URL = "postgresql://u:p%40s$`\"'\\;&|* word@host.example:5432/d?sslmode=require"
 CHANGING = {"enable", "create", "add-iam-policy-binding", "remove-iam-policy-binding", "set-password", "add", "deploy",
-            "update", "patch", "delete"}  # fmt: skip
+            "update", "update-traffic", "patch", "delete"}  # fmt: skip
 
 
 class Project:
@@ -113,12 +113,13 @@ def test_only_what_changed_is_done_again(project):
     project.deploy(DATABASE_URL=URL + "\n")
     assert project.changes() == []
     project.deploy(DATABASE_URL=URL, COUNTERS="a,post-b", ALLOWED_ORIGINS="https://example.com")
-    [deployed] = project.changes()
+    deployed, _ = project.changes()
     assert "--update-env-vars=^|^COUNTERS=a,post-b|ALLOWED_ORIGINS=https://example.com" in deployed
     project.deploy(DATABASE_URL=URL + "&x=y", COUNTERS="a,post-b", ALLOWED_ORIGINS="https://example.com")
     assert [call[:3] for call in project.changes()] == [
         ["secrets", "versions", "add"],
         ["functions", "deploy", "click-counter"],
+        ["run", "services", "update-traffic"],
     ]
 
 
@@ -143,7 +144,7 @@ def test_failure_at_each_step_is_told_and_the_next_run_completes(tmp_path, share
         done = project.deploy(**settings)
         if project.state["changes"] < step:
             break
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert "run ./deploy.sh again: it goes on here" in done.stderr
         assert project.deploy(**settings).returncode == 0, project.outputs
         project.changes()
@@ -151,7 +152,35 @@ def test_failure_at_each_step_is_told_and_the_next_run_completes(tmp_path, share
         assert project.changes() == []
         [versions] = project.state["secrets"].values()
         assert versions[-1] == URL if settings else project.state["users"]["clicks"] in versions[-1]
-    assert step - 1 == (6 if settings else 11)
+    assert step - 1 == (8 if settings else 13)
+
+
+@pytest.mark.parametrize("question", ["services list", "versions access", "functions describe", "get-iam-policy"])
+def test_question_that_fails_is_not_taken_for_an_answer(project, question):
+    project.deploy()
+    project.changes()
+    (project.folder / "deaf").write_text(question)
+    for arguments in ([], ["--teardown", "--yes"]) if question == "functions describe" else ([],):
+        done = project.deploy(*arguments)
+        assert done.returncode in (1, 2)
+        assert "the network cannot be reached" in done.stderr
+        assert "it goes on here" in done.stderr
+        assert project.changes() == []
+
+
+@pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed here")
+def test_real_gcloud_writes_the_password_to_no_file(tmp_path):
+    """It would log the values of its flags, also of those that come from standard input."""
+    assert "\nexport CLOUDSDK_CORE_DISABLE_FILE_LOGGING=1" in (ROOT / "deploy.sh").read_text()
+    environment = {**os.environ, "CLOUDSDK_CONFIG": str(tmp_path), "CLOUDSDK_CORE_DISABLE_FILE_LOGGING": "1"}
+    command = ["gcloud", "sql", "users", "create", "u", "--instance=i", "--project=p", "--flags-file=-"]
+    subprocess.run(command, input='--password: "hunter2"', text=True, env=environment, capture_output=True)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
+
+
+def test_help_is_shown_from_any_folder():
+    done = subprocess.run(["tests/../deploy.sh", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert "PROJECT_ID" in done.stdout
 
 
 def test_no_secret_is_ever_shown_or_an_argument(project):
@@ -185,7 +214,7 @@ def test_no_secret_is_ever_shown_or_an_argument(project):
 )  # fmt: skip
 def test_bad_setting_is_refused_before_anything_is_done(project, variables, words):
     done = project.deploy(**variables)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert words in done.stderr
     assert "hunter2" not in done.stderr
     assert project.changes() == []
@@ -199,7 +228,7 @@ def test_without_an_account_it_says_how_to_log_in(project):
     project.deploy("--dry-run")
     (project.folder / "state.json").write_text(json.dumps({"account": "", "changes": 0}))
     done = project.deploy()
-    assert (done.returncode, "gcloud auth login" in done.stderr) == (1, True)
+    assert (done.returncode, "gcloud auth login" in done.stderr) == (2, True)
 
 
 def test_unknown_argument_and_help(project):
@@ -213,7 +242,7 @@ def test_function_that_does_not_count_is_noticed(project, start, on_postgres, po
     function = start(on_postgres.url.replace(on_postgres.name, "not_there"))
     (project.folder / "uri").write_text(function.url)
     done = project.deploy(DATABASE_URL=URL)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "counts no click (before: no answer, after: no answer)" in done.stderr
 
 
@@ -221,8 +250,8 @@ def test_teardown_asks_first(project):
     project.deploy()
     project.changes()
     done = project.deploy("--teardown", answer="n\n")
-    assert (done.returncode, "nothing was removed" in done.stderr) == (1, True)
-    assert project.deploy("--teardown").returncode == 1
+    assert (done.returncode, "nothing was removed" in done.stderr) == (2, True)
+    assert project.deploy("--teardown").returncode == 2
     assert project.changes() == []
 
 
