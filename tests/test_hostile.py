@@ -53,7 +53,6 @@ INTERNALS = (
     b"pg8000",
     b"select",
     b"uvicorn.",
-    b"/work",
     b"site-packages",
 )
 
