@@ -509,14 +509,15 @@ class Batches(Generic[Item]):
                 values = await self.work(list(batch.items))
             except Fault as fault:
                 pause = min(2 * pause, 1.0) * random.uniform(0.75, 1.25)
-                if not self.outage.worth_waiting(fault, loop.time() + pause - batch.born):
+                age = loop.time() - batch.born
+                if not self.outage.worth_waiting(fault, age):
                     return
             else:
                 self.outage.over()
                 _freeze()
                 batch.succeed(values)
                 return
-            await asyncio.sleep(pause)
+            await asyncio.sleep(min(pause, PATIENCE - age))  # so that the last attempt is made at the very end
 
 
 class Outage:
@@ -539,7 +540,7 @@ class Outage:
             self.next_probe = time.monotonic() + DEADLINE
 
     def worth_waiting(self, fault: Fault, age: float) -> bool:
-        """Note a failed attempt; tell whether a batch that will be `age` seconds old then should try again."""
+        """Note a failed attempt; tell whether a batch that is `age` seconds old should try again."""
         if self.since is None:
             self.since = time.monotonic()
             _log("WARNING", f"The database failed; {self.what} are retried", sqlstate=fault.code, reason=str(fault))
