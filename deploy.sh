@@ -200,14 +200,18 @@ enable_services() {
   fi
 }
 
+project_roles() { # of the service account
+  ask projects get-iam-policy "$PROJECT_ID" '--flatten=bindings[].members' \
+    "--filter=bindings.members=$member" '--format=value(bindings.role)' || [ $? -eq 1 ]
+}
+
 make_service_account() {
   step "service account $SERVICE_ACCOUNT"
   ask iam service-accounts describe "${member#*:}" "--project=$PROJECT_ID" >/dev/null ||
     run iam service-accounts create "$SERVICE_ACCOUNT" "--project=$PROJECT_ID" "--display-name=Click counter" --quiet
   [ -z "$DATABASE_URL" ] || return 0
   local roles
-  roles=$(ask projects get-iam-policy "$PROJECT_ID" '--flatten=bindings[].members' \
-    "--filter=bindings.members=$member" '--format=value(bindings.role)') || [ $? -eq 1 ]
+  roles=$(project_roles)
   has_line roles/cloudsql.client <<<"$roles" ||
     run projects add-iam-policy-binding "$PROJECT_ID" "--member=$member" --role=roles/cloudsql.client --condition=None --quiet
 }
@@ -377,8 +381,7 @@ remove() {
   fi
   step "service account"
   local roles state
-  roles=$(ask projects get-iam-policy "$PROJECT_ID" '--flatten=bindings[].members' \
-    "--filter=bindings.members=$member" '--format=value(bindings.role)') || [ $? -eq 1 ]
+  roles=$(project_roles)
   if [ -n "$dry_run" ] || has_line roles/cloudsql.client <<<"$roles"; then
     run projects remove-iam-policy-binding "$PROJECT_ID" "--member=$member" --role=roles/cloudsql.client --condition=None --quiet
   fi

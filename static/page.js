@@ -58,7 +58,7 @@ let failures = 0; // in a row
 let pausedUntil = 0; // performance.now(), which no clock that is set moves
 let serverSaidWhen = false; // whether pausedUntil comes from Retry-After
 let timer;
-let refused = 0; // clicks, or too old
+let refused = 0; // clicks that will never be counted
 
 function newKey() {
   if (crypto.randomUUID) return crypto.randomUUID(); // only on HTTPS and localhost

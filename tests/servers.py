@@ -46,6 +46,23 @@ def children(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
+def copy_function(folder: Path) -> Path:
+    """Copy what is uploaded into a new folder, and return that."""
+    shutil.copytree(ROOT / "static", folder / "static")
+    for file in ("main.py", "db.py", "schema.sql", "requirements.txt"):
+        shutil.copy(ROOT / file, folder)
+    return folder
+
+
+def update_readme(mark: str, text: str) -> None:
+    """Put the text between the two comments in README.md that have this mark."""
+    readme = ROOT / "README.md"
+    before, start, rest = readme.read_text().partition(f"<!-- {mark} -->\n")
+    _, end, after = rest.partition(f"<!-- /{mark} -->\n")
+    assert end, f"README.md has no place for {mark}"
+    readme.write_text(before + start + text + end + after)
+
+
 # --- HTTP -------------------------------------------------------------------------------------------------------
 
 
@@ -79,6 +96,12 @@ class Client:
             self.connection.close()  # the next request makes a new one
             raise
 
+    def answers(self) -> bool:
+        """Whether the page is served by now."""
+        with suppress(OSError):
+            return self.send("GET", "/").status == 200
+        return False
+
     def click(self, name: str | None = None, key: str | None = None) -> Answer:
         return self.send("POST", f"/click?name={name}" if name else "/click", {"Idempotency-Key": key} if key else {})
 
@@ -109,14 +132,11 @@ class Function:
 
     def started(self) -> Function:
         """Wait until it answers."""
-        wait_until(lambda: self.process.poll() is not None or self._answers())
+        client = Client(self.port)
+        with closing(client.connection):
+            wait_until(lambda: self.process.poll() is not None or client.answers())
         assert self.process.poll() is None, self.output()
         return self
-
-    def _answers(self) -> bool:
-        with suppress(OSError):
-            return self.send("GET", "/").status == 200
-        return False
 
     def output(self) -> str:
         return self.log.read_text()
@@ -218,9 +238,20 @@ class Postgres:
         self.sql("postgres", f"create database {name}")
         return name
 
-    def url(self, database: str, **query: str) -> str:
-        more = "?" + "&".join(f"{name}={value}" for name, value in query.items()) if query else ""
-        return f"postgres://postgres:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}{more}"
+    def url(self, database: str, port: int | None = None) -> str:
+        """Return its URL, or that of a proxy in front of it."""
+        return f"postgres://postgres:{quote(PASSWORD, safe='')}@127.0.0.1:{port or self.port}/{database}"
+
+    @contextmanager
+    def cloud_sql(self) -> Iterator[Path]:
+        """A folder with its socket as Cloud SQL names it, and in /tmp, for a socket's path must be short."""
+        folder = Path(tempfile.mkdtemp(prefix="cloudsql-", dir="/tmp")) / "project:region:instance"
+        folder.mkdir()
+        (folder / ".s.PGSQL.5432").symlink_to(self.data / f".s.PGSQL.{self.port}")
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder.parent)
 
     @contextmanager
     def connected(self, database: str) -> Iterator[pg8000.dbapi.Connection]:
@@ -240,3 +271,9 @@ def rows(connection: pg8000.dbapi.Connection, statement: str) -> list[tuple]:
     cursor = connection.cursor()
     cursor.execute(statement)
     return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+
+
+def wait_for_lock(database) -> None:
+    """Wait until a backend of this database waits for a lock."""
+    waiting = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    wait_until(lambda: database.sql(waiting))

@@ -7,7 +7,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from servers import COUNTER, ROOT, Client, new_key, rows, wait_until
+from servers import COUNTER, ROOT, Client, Postgres, new_key, rows, wait_for_lock
 
 NAMES = ["a", "b", "c"]
 
@@ -147,8 +147,6 @@ def test_count_outlives_a_restart_of_the_function(database, start):
 
 
 def test_count_outlives_a_restart_of_the_database(start):
-    from servers import Postgres
-
     postgres = Postgres()
     try:
         function = start(postgres.url("postgres"))
@@ -160,11 +158,6 @@ def test_count_outlives_a_restart_of_the_database(start):
         assert function.count() == 3
     finally:
         postgres.remove()
-
-
-def wait_for_lock(database):
-    waiting = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-    wait_until(lambda: database.sql(waiting))
 
 
 @pytest.fixture

@@ -11,12 +11,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from servers import COUNTER, PASSWORD, ROOT, free_port, wait_until
-from servers import Client as HttpClient
+from servers import COUNTER, PASSWORD, ROOT, Client, copy_function, free_port, wait_until
 
 URL = "postgresql://u:p%40s$`\"'\\;&|* word@host.example:5432/d?sslmode=require"
 CHANGING = {"enable", "create", "add-iam-policy-binding", "remove-iam-policy-binding", "set-password", "add", "deploy",
             "update", "update-traffic", "patch", "delete"}  # fmt: skip
+
+GCLOUD = shutil.which("gcloud")
+needs_gcloud = pytest.mark.skipif(GCLOUD is None, reason="gcloud is not installed here")
 
 
 class Project:
@@ -168,12 +170,12 @@ def test_question_that_fails_is_not_taken_for_an_answer(project, question):
         assert project.changes() == []
 
 
-@pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed here")
+@needs_gcloud
 def test_real_gcloud_writes_the_password_to_no_file(tmp_path):
     """It would log the values of its flags, also of those that come from standard input."""
     assert "\nexport CLOUDSDK_CORE_DISABLE_FILE_LOGGING=1" in (ROOT / "deploy.sh").read_text()
     environment = {**os.environ, "CLOUDSDK_CONFIG": str(tmp_path), "CLOUDSDK_CORE_DISABLE_FILE_LOGGING": "1"}
-    command = ["gcloud", "sql", "users", "create", "u", "--instance=i", "--project=p", "--flags-file=-"]
+    command = [GCLOUD, "sql", "users", "create", "u", "--instance=i", "--project=p", "--flags-file=-"]
     subprocess.run(command, input='--password: "hunter2"', text=True, env=environment, capture_output=True)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
 
@@ -278,11 +280,7 @@ def test_dry_run_prints_only_commands_and_calls_nothing(project):
     assert project.calls() == []
 
 
-def real_gcloud():
-    return shutil.which("gcloud", path=os.environ["PATH"])
-
-
-@pytest.mark.skipif(real_gcloud() is None, reason="gcloud is not installed here")
+@needs_gcloud
 def test_every_command_parses_with_the_real_gcloud(project, tmp_path):
     """Without an account gcloud exits with 1, but with 2 where it does not understand an argument."""
     commands = set()
@@ -299,7 +297,7 @@ def test_every_command_parses_with_the_real_gcloud(project, tmp_path):
     environment["CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK"] = "1"
 
     def parse(command):
-        done = subprocess.run([real_gcloud(), *command], input='--password: "x"\n', capture_output=True, text=True,
+        done = subprocess.run([GCLOUD, *command], input='--password: "x"\n', capture_output=True, text=True,
                               env=environment, cwd=ROOT)  # fmt: skip
         return command, done.returncode, done.stderr
 
@@ -312,7 +310,7 @@ def test_every_command_parses_with_the_real_gcloud(project, tmp_path):
         assert code == 2
 
 
-@pytest.mark.skipif(real_gcloud() is None, reason="gcloud is not installed here")
+@needs_gcloud
 def test_exactly_the_function_is_uploaded(tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv*", ".git", "__pycache__"))
@@ -320,7 +318,7 @@ def test_exactly_the_function_is_uploaded(tmp_path):
         (copy / secret).parent.mkdir(exist_ok=True)
         (copy / secret).write_text("secret")
     environment = {**os.environ, "CLOUDSDK_CONFIG": str(tmp_path / "config")}
-    listed = subprocess.run([real_gcloud(), "meta", "list-files-for-upload", copy], capture_output=True, text=True,
+    listed = subprocess.run([GCLOUD, "meta", "list-files-for-upload", copy], capture_output=True, text=True,
                             check=True, env=environment).stdout.split()  # fmt: skip
     static = {str(path.relative_to(copy)) for path in (copy / "static").rglob("*") if path.is_file()}
     assert set(listed) == {"main.py", "db.py", "schema.sql", "requirements.txt"} | static
@@ -328,51 +326,23 @@ def test_exactly_the_function_is_uploaded(tmp_path):
 
 def test_function_as_uploaded_counts_through_the_socket_of_cloud_sql(tmp_path, postgres):
     """A copy of just the uploaded files, in a fresh environment, started as the buildpack starts it."""
-    copy = tmp_path / "uploaded"
-    shutil.copytree(ROOT / "static", copy / "static")
-    for file in ("main.py", "db.py", "schema.sql", "requirements.txt"):
-        shutil.copy(ROOT / file, copy)
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    install = [
-        tmp_path / "venv/bin/pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "-r",
-        copy / "requirements.txt",
-    ]
+    copy = copy_function(tmp_path / "uploaded")
+    programs = tmp_path / "venv" / "bin"
+    subprocess.run([sys.executable, "-m", "venv", programs.parent], check=True)
+    install = [programs / "pip", "install", "--quiet", "--disable-pip-version-check", "-r", copy / "requirements.txt"]
     subprocess.run(install, check=True)
-    folder = Path("/tmp") / f"cloudsql-{free_port()}" / "my-project:europe-west1:click-counter"
-    folder.mkdir(parents=True)
     port, name = free_port(), postgres.new_database()
-    try:
-        (folder / ".s.PGSQL.5432").symlink_to(postgres.data / f".s.PGSQL.{postgres.port}")
+    with postgres.cloud_sql() as folder:
         url = f"postgresql://postgres:{quote(PASSWORD, safe='')}@/{name}?host={folder}"
         environment = {"PATH": os.environ["PATH"], "K_SERVICE": "click-counter", "PORT": str(port), "HOST": "127.0.0.1",
                        "FUNCTION_TARGET": "handler", "FUNCTION_SIGNATURE_TYPE": "http",
                        "DATABASE_URL": url}  # fmt: skip
-        process = subprocess.Popen([tmp_path / "venv/bin/functions-framework"], cwd=copy, env=environment)
+        process = subprocess.Popen([programs / "functions-framework"], cwd=copy, env=environment)
+        client = Client(port)
         try:
-            client = HttpClient(port)
-
-            def clicked():
-                try:
-                    return client.click().json()
-                except OSError:
-                    return None
-
-            wait_until(lambda: process.poll() is not None or client_answers(client))
-            assert clicked() == {"name": COUNTER, "value": 1}
-            client.connection.close()
+            wait_until(lambda: process.poll() is not None or client.answers())
+            assert client.click().json() == {"name": COUNTER, "value": 1}
         finally:
+            client.connection.close()
             process.terminate()
             process.wait(20)
-    finally:
-        shutil.rmtree(folder.parent)
-
-
-def client_answers(client):
-    try:
-        return client.send("GET", "/").status == 200
-    except OSError:
-        return False

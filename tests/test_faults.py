@@ -20,7 +20,20 @@ from pathlib import Path
 import pg8000.dbapi
 import pytest
 from proxy import REQUEST, Proxy
-from servers import COUNTER, PASSWORD, ROOT, Client, Function, Postgres, free_port, new_key, rows, wait_until
+from servers import (
+    COUNTER,
+    PASSWORD,
+    Client,
+    Function,
+    Postgres,
+    copy_function,
+    free_port,
+    new_key,
+    rows,
+    update_readme,
+    wait_for_lock,
+    wait_until,
+)
 
 NAMES = ["a", "b"]
 CLIENTS = 8
@@ -139,13 +152,9 @@ def table(request):
     lines = {}
     yield lines
     if request.config.getoption("--update"):
-        readme = ROOT / "README.md"
-        before, start, rest = readme.read_text().partition("<!-- faults -->\n")
-        _, end, after = rest.partition("<!-- /faults -->\n")
-        assert end, "README.md has no place for the table"
         head = "| fault, under load | clicks sent | counted | errors seen by clients | seconds to recover |\n"
         head += "|---|---|---|---|---|\n"
-        readme.write_text(before + start + head + "".join(lines.values()) + end + after)
+        update_readme("faults", head + "".join(lines.values()))
 
 
 @pytest.fixture
@@ -280,7 +289,7 @@ def test_deadlock_with_somebody_else(on_postgres, postgres, start):
     with postgres.connected(on_postgres.name) as other, ThreadPoolExecutor() as pool:
         rows(other, "begin; set local deadlock_timeout = '20s'; select * from counter for update")
         click = pool.submit(function.click, COUNTER, key)
-        wait_until(lambda: on_postgres.sql("select 1 from pg_stat_activity where wait_event_type = 'Lock'"))
+        wait_for_lock(on_postgres)
         rows(other, f"insert into click values ('{key}', '{COUNTER}', 0)")  # the function has it, and waits for us
         rows(other, "rollback")
         assert click.result().value == 2
@@ -310,8 +319,7 @@ def test_statement_that_waits_too_long_leaves_no_backend_behind(on_postgres, pos
 def proxied(postgres, on_postgres, start):
     """A function whose connection goes through a proxy that can misbehave."""
     proxy = Proxy(postgres.port)
-    url = on_postgres.url.replace(f":{postgres.port}/", f":{proxy.port}/")
-    yield start(url, COUNTERS="a,b"), proxy
+    yield start(postgres.url(on_postgres.name, proxy.port), COUNTERS="a,b"), proxy
     proxy.close()
 
 
@@ -436,11 +444,8 @@ def test_health_tells_the_truth_within_two_seconds(proxied):
 
 def test_queue_is_bounded(on_postgres, postgres, tmp_path):
     """Clicks past the limit, here two batches of 10, are refused at once, and those before it are counted."""
-    folder = tmp_path / "copy"
-    shutil.copytree(ROOT / "static", folder / "static")
-    for file in ("main.py", "schema.sql"):
-        shutil.copy(ROOT / file, folder)
-    code, replaced = re.subn(r"(?m)^QUEUE = \d+", "QUEUE = 2", (ROOT / "db.py").read_text())
+    folder = copy_function(tmp_path / "copy")
+    code, replaced = re.subn(r"(?m)^QUEUE = \d+", "QUEUE = 2", (folder / "db.py").read_text())
     code, also = re.subn(r"(?m)^BATCH = \d+", "BATCH = 10", code)
     assert (replaced, also) == (1, 1)
     (folder / "db.py").write_text(code)
@@ -450,7 +455,7 @@ def test_queue_is_bounded(on_postgres, postgres, tmp_path):
         with postgres.connected(on_postgres.name) as other, ThreadPoolExecutor(40) as pool:
             rows(other, "begin; select * from counter for update")
             first = pool.submit(function.click)
-            wait_until(lambda: on_postgres.sql("select 1 from pg_stat_activity where wait_event_type = 'Lock'"))
+            wait_for_lock(on_postgres)
             clicks = [pool.submit(function.click) for _ in range(30)]
             wait_until(lambda: sum(click.done() for click in clicks) == 10)
             rows(other, "rollback")
@@ -493,7 +498,7 @@ def test_sigterm_waits_for_what_was_accepted(on_postgres, postgres, start):
     with postgres.connected(on_postgres.name) as other, ThreadPoolExecutor() as pool:
         rows(other, "begin; select * from counter for update")
         clicks = [pool.submit(function.click) for _ in range(5)]
-        wait_until(lambda: on_postgres.sql("select 1 from pg_stat_activity where wait_event_type = 'Lock'"))
+        wait_for_lock(on_postgres)
         time.sleep(0.2)
         stopped = pool.submit(function.stop)
         time.sleep(0.5)
@@ -530,7 +535,7 @@ def pooler(postgres, tmp_path):
 
 
 def test_transaction_mode_pooler(survives, postgres, on_postgres, pooler, start):
-    url = on_postgres.url.replace(f":{postgres.port}/", f":{pooler}/")
+    url = postgres.url(on_postgres.name, pooler)
     functions = [start(url, COUNTERS="a,b") for _ in range(4)]
     kill = f"select pg_terminate_backend(pid) {backends_of(on_postgres)}"
 

@@ -2,17 +2,15 @@
 
 import os
 import re
-import shutil
 import socket
 import ssl
 import threading
 from contextlib import closing, suppress
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 import trustme
-from servers import COUNTER, PASSWORD, ROOT, Function
+from servers import COUNTER, PASSWORD, ROOT, Function, copy_function
 
 
 class TlsPostgres:
@@ -108,14 +106,9 @@ def test_url_connects(start, postgres, name, form):
     assert postgres.sql(name, "select value from counter") == [(1,)]
 
 
-def test_socket_of_cloud_sql_connects(start, postgres, name, tmp_path_factory):
-    folder = Path("/tmp") / f"cloudsql-{postgres.port}" / "project:region:instance"
-    folder.mkdir(parents=True)
-    try:
-        (folder / ".s.PGSQL.5432").symlink_to(postgres.data / f".s.PGSQL.{postgres.port}")
+def test_socket_of_cloud_sql_connects(start, postgres, name):
+    with postgres.cloud_sql() as folder:
         check_connects(start, f"postgresql://postgres:{PASS}@/{name}?host={folder}", K_SERVICE="click")
-    finally:
-        shutil.rmtree(folder.parent)
 
 
 SECURE = {
@@ -228,10 +221,7 @@ def test_well_formed_origins_are_taken(start, on_sqlite):
 
 
 def test_without_settings_a_file_beside_main_is_used(tmp_path):
-    folder = tmp_path / "copy"
-    shutil.copytree(ROOT / "static", folder / "static")
-    for file in ("main.py", "db.py", "schema.sql"):
-        shutil.copy(ROOT / file, folder)
+    folder = copy_function(tmp_path / "copy")
     function = Function({}, tmp_path / "log", folder).started()
     try:
         assert function.click().value == 1
