@@ -6,8 +6,11 @@ made by the first click or read.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import csv
 import gc
+import io
 import json
 import logging
 import os
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 
+NAME = re.compile(r"[A-Za-z0-9._:/-]{1,100}")
+NAME_RULE = "A name is 1 to 100 characters out of A-Z a-z 0-9 . _ - : / and nothing else."
 KEPT = 24 * 3600  # seconds that a client's key is remembered
 KEPT_OWN = 5 * 60  # seconds that a key is remembered that was made here, only for the retries below
 
@@ -56,7 +61,7 @@ class Unavailable(Exception):
 
 
 class Full(Exception):
-    """The counter has reached the largest number there is."""
+    """The click cannot be counted, now or later; the message says why."""
 
 
 # --- DATABASE_URL -----------------------------------------------------------------------------------------------
@@ -293,15 +298,28 @@ async def apply_schema(connection: Connection) -> None:
 
 
 class Click(NamedTuple):
-    """One click to count: its key, its counter, and for how many seconds the key must be remembered."""
+    """One click to count: its key, its counter, for how many seconds the key must be remembered.
+
+    And at how many counters no click makes another one; None: it always may.
+    """
 
     key: str
     name: str
     kept: int
+    limit: int | None
+
+
+# What stands in place of a counter's value, and why.
+AT_LIMIT = -1
+NO_ROOM = -2
+WHY_FULL = {
+    AT_LIMIT: "This counter has reached the largest number there is. Click another one.",
+    NO_ROOM: "There are as many counters as MAX_COUNTERS allows. Click one of those, or ask the owner to raise it.",
+}
 
 
 async def count_clicks(clicks: list[Click]) -> dict[str, int]:
-    """Count the clicks whose keys are new; return every counter's value after that, but for those at their limit."""
+    """Count the clicks whose keys are new; return every counter's value after that, or why it has none."""
     clicks.sort()  # two instances that take the locks of the keys in the same order never deadlock
     try:
         return await _attempt(partial(_count_postgres if DATABASE.sqlite is None else _count_sqlite, clicks))
@@ -309,8 +327,10 @@ async def count_clicks(clicks: list[Click]) -> dict[str, int]:
         if fault.code not in OUT_OF_RANGE:
             raise
     names = {click.name for click in clicks}
+    if len(names) == 1:
+        return dict.fromkeys(names, AT_LIMIT)
     values: dict[str, int] = {}
-    for name in names if len(names) > 1 else ():
+    for name in names:
         values |= await count_clicks([click for click in clicks if click.name == name])
     return values
 
@@ -329,6 +349,7 @@ delete from click where ctid = any (array(
 with added as (
     insert into click (key, name, expires)
     select key, name, {now} + kept from unnest({keys}::text[], {names}::text[], {kepts}::int[]) as c (key, name, kept)
+    {where}
     on conflict do nothing
     returning name)
 insert into counter (name, value)
@@ -336,22 +357,46 @@ select name, count(*) from added group by name order by name
 on conflict (name) do update set value = counter.value + excluded.value
 returning name, value"""
 READ_POSTGRES = "select name, value from counter where name = any ({names}::text[])"
+# Counters that are only permitted by a prefix are made where there is room; those that there are cost nothing.
+# The room is counted in a statement of its own after the lock is taken: the lock's own statement sees the time before.
+WHERE_NAMED = "where name = any ({exact}::text[]) or exists (select from counter where counter.name = c.name)"
+LOCK_POSTGRES = "do $$ begin perform pg_advisory_xact_lock(20261122); end $$;"
+WHERE_ROOM = """where exists (select from counter where counter.name = c.name) or name = any (array(
+        select n from unnest({fresh}::text[]) as n where not exists (select from counter where counter.name = n)
+        order by n limit (select greatest({limit} - count(*), 0) from counter)))"""
 
 
 async def _count_postgres(clicks: list[Click], connection: Connection) -> dict[str, int]:
-    keys, names, kepts = zip(*clicks, strict=True)
-    statement = (LIMIT_POSTGRES + COUNT_POSTGRES).format(
-        now="extract(epoch from now())::bigint",
-        prune=_prune(clicks),
-        keys=_array(keys),
-        names=_array(names),
-        kepts=_array(kepts),
-    )
-    values = await _flight(statement, connection)
+    names = {click.name for click in clicks}
+    limits = {click.name: click.limit for click in clicks if click.limit is not None}
+    where = WHERE_NAMED.format(exact=_array(names - limits.keys())) if limits else ""
+    values = await _flight(LIMIT_POSTGRES + _counting(clicks, where), connection)
     # A counter that got nothing new is read afterwards, and that seldom happens. Read in the statement itself, in the
     # snapshot from before, it would lack the click that another instance was just counting under the same key.
-    repeated = sorted(set(names) - values.keys())
-    return values | await _read_postgres(repeated, connection) if repeated else values
+    if names - values.keys():
+        values |= await _read_postgres(sorted(names - values.keys()), connection)
+    if fresh := limits.keys() - values.keys():
+        limit = max(limits[name] for name in fresh)
+        [there] = (await _flight(LIMIT_POSTGRES + "select '', count(*) from counter", connection)).values()
+        if there < limit:
+            clicks = [click for click in clicks if click.name in fresh]
+            where = WHERE_ROOM.format(fresh=_array(fresh), limit=limit)
+            values |= await _flight(LIMIT_POSTGRES + LOCK_POSTGRES + _counting(clicks, where), connection)
+            if repeated := sorted(fresh - values.keys()):
+                values |= await _read_postgres(repeated, connection)
+        values = dict.fromkeys(fresh, NO_ROOM) | values
+    return values
+
+
+def _counting(clicks: list[Click], where: str) -> str:
+    return COUNT_POSTGRES.format(
+        now="extract(epoch from now())::bigint",
+        prune=_prune(clicks),
+        keys=_array(click.key for click in clicks),
+        names=_array(click.name for click in clicks),
+        kepts=_array(click.kept for click in clicks),
+        where=where,
+    )
 
 
 async def _read_postgres(names: list[str], connection: Connection) -> dict[str, int]:
@@ -404,6 +449,8 @@ def _write_sqlite(clicks: list[Click], run: Callable[..., CursorResult[str, int]
             f"(select rowid from click where expires < {now} order by expires limit ?)",
             (_prune(clicks),),
         )
+        refused = _refused_sqlite(clicks, run)
+        clicks = [click for click in clicks if click.name not in refused]
         added = run(
             "insert into click (key, name, expires) select json_extract(value, '$[0]'), json_extract(value, '$[1]'), "
             f"{now} + json_extract(value, '$[2]') from json_each(?) where true on conflict do nothing returning name",
@@ -420,12 +467,21 @@ def _write_sqlite(clicks: list[Click], run: Callable[..., CursorResult[str, int]
         run("rollback")
         raise
     run("commit")
-    return values
+    return values | dict.fromkeys(refused, NO_ROOM)
+
+
+def _refused_sqlite(clicks: list[Click], run: Callable[..., CursorResult[Any, Any]]) -> list[str]:
+    limits = {click.name: click.limit for click in clicks if click.limit is not None}
+    if not limits:
+        return []
+    fresh = sorted(limits.keys() - _values_sqlite(list(limits), run).keys())
+    there: int = run("select count(*) from counter").scalar_one()
+    return fresh[max(max(limits.values()) - there, 0) :]
 
 
 def _values_sqlite(names: list[str], run: Callable[..., CursorResult[str, int]]) -> dict[str, int]:
     statement = "select name, value from counter where name in (select value from json_each(?))"
-    return dict(run(statement, (json.dumps(names),)).tuples().all())
+    return dict(run(statement, (json.dumps(names),)).all())
 
 
 def _prune(clicks: list[Click]) -> int:
@@ -577,13 +633,17 @@ def _log(severity: str, message: str, **more: str | float) -> None:
     print(json.dumps({"severity": severity, "message": message, **more}), file=sys.stderr, flush=True)
 
 
-async def click(name: str, key: str | None = None) -> int:
-    """Count a click, once per key (a UUID) within 24 hours; return the value after it. Raise Unavailable or Full."""
+async def click(name: str, key: str | None = None, limit: int | None = None) -> int:
+    """Count a click, once per key (a UUID) within 24 hours; return the value after it. Raise Unavailable or Full.
+
+    A counter that is not there yet is made only while there are fewer than `limit`, if one is given.
+    """
     own = key is None
-    values = await CLICKS.ask(Click(key or str(uuid.uuid4()), name, KEPT_OWN if own else KEPT))
-    if name not in values:
-        raise Full
-    return values[name]
+    values = await CLICKS.ask(Click(key or str(uuid.uuid4()), name, KEPT_OWN if own else KEPT, limit))
+    value = values.get(name, 0)  # 0: the key was counted before the counter was deleted
+    if value < 0:
+        raise Full(WHY_FULL[value])
+    return value
 
 
 async def values(names: list[str]) -> list[int]:
@@ -592,9 +652,155 @@ async def values(names: list[str]) -> list[int]:
     return [found.get(name, 0) for name in names]
 
 
-if __name__ == "__main__":
+# --- By hand: python db.py --------------------------------------------------------------------------------------
+
+MOST = 2**53 - 1  # the largest number that every browser shows right
+ROWS = 1000  # of an import in one statement
+Run = Callable[[str], "CursorResult[Any, Any]"]
+
+
+class Mistake(Exception):
+    """What was asked for cannot be done; the message says what to do instead."""
+
+
+def checked_name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise Mistake(f"{text!r} is no name. {NAME_RULE}")
+    return text
+
+
+def checked_value(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,16}", text) or int(text) > MOST:
+        raise Mistake(f"{text!r} is no count. Write a whole number from 0 to {MOST}, without separators.")
+    return int(text)
+
+
+def read_csv(content: bytes) -> dict[str, int]:
+    """Read the counters of an export, or of anybody's `name,value`; raise Mistake, which says in which line."""
     try:
-        asyncio.run(_attempt(apply_schema))
+        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise Mistake(f"Line {line}: This is no UTF-8. Nothing was imported.") from None
+    counters: dict[str, int] = {}
+    try:
+        for row in reader:
+            if not row or (not counters and row == ["name", "value"]):
+                continue
+            if len(row) != 2:
+                raise Mistake(f"{len(row)} fields instead of 2. Write it like post-1,42")
+            if row[0] in counters:
+                raise Mistake(f"The counter {row[0]} was there before. Write it once.")
+            counters[checked_name(row[0])] = checked_value(row[1])
+    except (Mistake, csv.Error) as error:
+        raise Mistake(f"Line {reader.line_num}: {str(error).rstrip('.')}. Nothing was imported.") from None
+    return counters
+
+
+def init(run: Run) -> str:
+    """Make the tables that are missing; the first click does so, too."""
+    run("select 1 from counter where false")  # where it fails, they are made
+    return "The tables are there.\n"
+
+
+def show(run: Run) -> str:
+    """Show all counters."""
+    return "".join(f"{name}\t{value}\n" for name, value in run("select name, value from counter order by name"))
+
+
+def get(run: Run, name: str) -> str:
+    """Show one count."""
+    value = run(f"select value from counter where name = '{checked_name(name)}'").scalar()
+    if value is None:
+        raise Mistake(f"There is no counter {name}. `python db.py list` shows those that there are.")
+    return f"{value}\n"
+
+
+def put(run: Run, name: str, value: str) -> str:
+    """Set one count; make the counter where there is none."""
+    load(run, {checked_name(name): checked_value(value)})
+    return get(run, name)
+
+
+def delete(run: Run, name: str) -> str:
+    """Delete one counter."""
+    value = get(run, name)
+    run(f"delete from counter where name = '{name}'")  # not its keys: a click sent again must not make it anew
+    return f"Deleted {name}, which had {value}"
+
+
+def rename(run: Run, old: str, new: str) -> str:
+    """Give one counter another name."""
+    value = get(run, old)
+    if run(f"select 1 from counter where name = '{checked_name(new)}'").scalar():
+        raise Mistake(f"There is a counter {new} already. Delete it first, or choose another name.")
+    run(f"update counter set name = '{new}' where name = '{old}'")
+    return f"{new}\t{value}"
+
+
+def export(run: Run) -> str:
+    """Write all counters to standard output, as CSV."""
+    text = io.StringIO()
+    rows = run("select name, value from counter order by name")
+    csv.writer(text, lineterminator="\n").writerows([("name", "value"), *rows])
+    return text.getvalue()
+
+
+def load(run: Run, counters: Mapping[str, int]) -> str:
+    """Set the counters that come in on standard input, as CSV: all of them, or none."""
+    rows = [f"('{name}', {value}, {value})" for name, value in counters.items()]
+    for start in range(0, len(rows), ROWS):
+        run(
+            f"insert into counter (name, value, base) values {', '.join(rows[start : start + ROWS])} "
+            "on conflict (name) do update "
+            "set base = counter.base + excluded.value - counter.value, value = excluded.value"
+        )
+    return f"Imported {len(counters)} counters.\n"
+
+
+READING: dict[str, Callable[..., str]] = {"init": init, "list": show, "get": get, "export": export}
+WRITING: dict[str, Callable[..., str]] = {"set": put, "delete": delete, "rename": rename, "import": load}
+PARAMETERS = {"get": ["NAME"], "set": ["NAME", "VALUE"], "delete": ["NAME"], "rename": ["OLD", "NEW"]}
+
+
+def _together(work: Callable[[Run], str], run: Run) -> str:
+    """Work in one transaction, while no click is counted: clicks wait for the moment that it takes."""
+    run("begin" if DATABASE.sqlite is None else "begin immediate")
+    try:
+        if DATABASE.sqlite is None:
+            run(f"{LIMIT_POSTGRES} lock table counter in share row exclusive mode")
+        result = work(run)
+    except BaseException:
+        run("rollback")
+        raise
+    run("commit")
+    return result
+
+
+def main() -> None:
+    """Look after the counters in DATABASE_URL, or in the local file."""
+    parser = argparse.ArgumentParser(prog="python db.py", description=main.__doc__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for command, function in (READING | WRITING).items():
+        subparser = commands.add_parser(command, help=function.__doc__, description=function.__doc__)
+        for parameter in PARAMETERS.get(command, []):
+            subparser.add_argument(parameter)
+    given = vars(parser.parse_args())
+    command = given.pop("command") or "init"
+    try:
+        if command == "import":
+            given["counters"] = read_csv(sys.stdin.buffer.read())
+
+        def work(run: Run) -> str:
+            return (READING | WRITING)[command](run, *given.values())
+
+        whole = partial(_together, work) if command in WRITING else work
+        sys.stdout.write(asyncio.run(_attempt(lambda connection: _in_thread(whole, connection.exec_driver_sql))))
+    except Mistake as error:
+        sys.exit(str(error))
     except Fault as fault:
-        sys.exit(f"The database failed: {fault}")
-    print("The tables are there.")
+        sys.exit(str(fault) if isinstance(fault.__cause__, Mistake) else f"The database failed: {fault}")
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,7 @@
 #   REGION=europe-west1                           of function and database
 #   FUNCTION=click-counter                        its name, and the beginning of the secret's
 #   SERVICE_ACCOUNT=click-counter                 what the function runs as, before the @
-#   COUNTERS= ALLOWED_ORIGINS=                    the function's settings, see README.md; empty: as they are
+#   COUNTERS= MAX_COUNTERS= ALLOWED_ORIGINS=      the function's settings, see README.md; empty: as they are
 #   RUNTIME=python313  CPU=1  MEMORY=512Mi        of each instance
 #   CONCURRENCY=250                               requests at once for each instance
 #   MIN_INSTANCES=0  MAX_INSTANCES=8              the latter caps the cost
@@ -280,7 +280,7 @@ store_url() { # the URL that is stored
 deploy_function() {
   step "function $FUNCTION"
   local variable version label now environment=''
-  for variable in COUNTERS ALLOWED_ORIGINS; do
+  for variable in COUNTERS MAX_COUNTERS ALLOWED_ORIGINS; do
     [ -z "${!variable:-}" ] || environment="$environment|$variable=${!variable}"
   done
   local flags=(
@@ -346,6 +346,12 @@ smoke_test() {
     [ "$try" -lt 9 ] || abort "$uri does not serve the page. $logs"
     sleep 10
   done
+  if [ "$(curl --silent --max-time 30 --output /dev/null --write-out '%{http_code}' "$uri/count")" = 400 ]; then
+    "${curl[@]}" --output /dev/null "$uri/health" || abort "$uri is not well. $logs"
+    say "no click: COUNTERS names no counter to try, only prefixes"
+    printf '%s\n' "$uri"
+    return
+  fi
   key=$(new_key)
   before=$(value_of "$("${curl[@]}" "$uri/count")")
   "${curl[@]}" --retry 2 --output /dev/null --request POST --header "Idempotency-Key: $key" "$uri/click" || say "no answer"

@@ -90,7 +90,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture
 def function(database: Database, start: Start) -> Function:
     """The function on an empty database, once on SQLite and once on Postgres."""
-    return start(database.url, COUNTERS="hello-world-button,other")
+    return start(database.url, COUNTERS="hello-world-button,other,post-*", MAX_COUNTERS="20")
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +99,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Function]:
     folder = tmp_path_factory.mktemp("shared")
     settings = {
         "DATABASE_URL": f"sqlite:///{folder}/clicks.sqlite3",
-        "COUNTERS": "hello-world-button, other, a:/b-c.d_E",
+        "COUNTERS": "hello-world-button, other, a:/b-c.d_E, post-*",
     }
     function = Function({**settings, "ALLOWED_ORIGINS": "https://trusted.example"}, folder / "log")
     yield function.started()

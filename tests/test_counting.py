@@ -248,3 +248,84 @@ def test_counter_at_its_limit_fails_alone(held, on_postgres):
     rows(connection, "commit")
     assert [answer.result().status for answer in sent] == [200, 409, 200]
     assert [on_postgres.values()[name] for name in ("n1", "n2", "n3")] == [2, 9223372036854775807, 2]
+
+
+# --- Counters that a prefix permits -----------------------------------------------------------------------------
+
+
+def test_prefix_makes_counters_up_to_the_limit_and_those_go_on(start, database):
+    function = start(database.url, COUNTERS="hello,exact,post-*", MAX_COUNTERS="3")
+    for name in ("hello", "post-1", "post-2"):
+        assert function.click(name).value == 1
+    key = new_key()
+    refused = function.click("post-3", key)
+    assert refused.status == 409
+    assert "MAX_COUNTERS" in refused.json()["detail"]
+    assert key not in database.keys("post-3")
+    assert function.count("post-3") == 0
+    assert function.click("post-1").value == 2
+    assert function.click("exact").value == 1
+    assert function.click("post-4").status == 409
+    database.sql("delete from counter where name in ('post-2', 'exact')")
+    assert function.click("post-3", key).value == 1
+    assert database.values() == {"hello": 1, "post-1": 2, "post-3": 1}
+
+
+def test_no_room_at_all_leaves_the_named_counters(start, database):
+    function = start(database.url, COUNTERS="hello,post-*", MAX_COUNTERS="0")
+    assert function.click("post-1").status == 409
+    assert function.click("hello").value == 1
+    assert database.values() == {"hello": 1}
+
+
+def check_race(database, functions, most, clients):
+    names = [f"post-{number}" for number in range(1000)]
+    answers = send_all(functions, [(name, new_key()) for name in names], clients)
+    made = {name for name, answer in zip(names, answers, strict=True) if answer.status == 200}
+    assert {answer.status for answer in answers} == {200, 409}
+    assert len(made) == most
+    assert database.values() == dict.fromkeys(made, 1)
+    assert database.sql("select count(*) from click") == [(most,)]
+    again = send_all(functions, [(name, new_key()) for name in sorted(made) * 3], clients=32)
+    assert {answer.status for answer in again} == {200}
+    assert database.values() == dict.fromkeys(made, 4)
+
+
+def test_thousand_clients_that_race_for_new_names_leave_exactly_the_limit(on_postgres, start):
+    settings = {"COUNTERS": "post-*", "MAX_COUNTERS": "250"}
+    check_race(on_postgres, [start(on_postgres.url, **settings) for _ in range(4)], 250, clients=1000)
+
+
+def test_race_for_new_names_on_sqlite(on_sqlite, start):
+    check_race(on_sqlite, [start(on_sqlite.url, COUNTERS="post-*", MAX_COUNTERS="250")], 250, clients=64)
+
+
+def test_counter_that_another_instance_is_just_making_takes_its_room(on_postgres, postgres, start):
+    function = start(on_postgres.url, COUNTERS="post-*", MAX_COUNTERS="2")
+    assert function.click("post-1").value == 1
+    with postgres.connected(on_postgres.name) as other, ThreadPoolExecutor() as pool:
+        rows(other, "begin; select pg_advisory_xact_lock(20261122); insert into counter values ('post-2', 1)")
+        sent = pool.submit(function.click, "post-3")
+        wait_for_lock(on_postgres)
+        rows(other, "commit")
+        assert sent.result().status == 409
+    assert on_postgres.values() == {"post-1": 1, "post-2": 1}
+
+
+def test_existing_counters_of_a_prefix_wait_for_no_lock(on_postgres, postgres, start):
+    function = start(on_postgres.url, COUNTERS="post-*", MAX_COUNTERS="3")
+    for number in range(3):
+        function.click(f"post-{number}")
+    with postgres.connected(on_postgres.name) as other:
+        rows(other, "begin; select pg_advisory_xact_lock(20261122)")
+        assert [function.click(f"post-{number}").value for number in range(3)] == [2, 2, 2]
+        assert function.click("post-3").status == 409
+
+
+def test_key_of_a_counter_that_was_deleted_does_not_make_it_again(function, database):
+    key = new_key()
+    for name in (COUNTER, "post-1"):
+        assert function.click(name, key).value == 1
+        database.sql(f"delete from counter where name = '{name}'")
+        function.click(name, key)
+    assert database.values() == {}

@@ -114,10 +114,12 @@ def test_only_what_changed_is_done_again(project):
     project.changes()
     project.deploy(DATABASE_URL=URL + "\n")
     assert project.changes() == []
-    project.deploy(DATABASE_URL=URL, COUNTERS="a,post-b", ALLOWED_ORIGINS="https://example.com")
+    project.deploy(DATABASE_URL=URL, COUNTERS="a,post-*", MAX_COUNTERS="50", ALLOWED_ORIGINS="https://example.com")
     deployed, _ = project.changes()
-    assert "--update-env-vars=^|^COUNTERS=a,post-b|ALLOWED_ORIGINS=https://example.com" in deployed
-    project.deploy(DATABASE_URL=URL + "&x=y", COUNTERS="a,post-b", ALLOWED_ORIGINS="https://example.com")
+    assert "--update-env-vars=^|^COUNTERS=a,post-*|MAX_COUNTERS=50|ALLOWED_ORIGINS=https://example.com" in deployed
+    project.deploy(
+        DATABASE_URL=URL + "&x=y", COUNTERS="a,post-*", MAX_COUNTERS="50", ALLOWED_ORIGINS="https://example.com"
+    )
     assert [call[:3] for call in project.changes()] == [
         ["secrets", "versions", "add"],
         ["functions", "deploy", "click-counter"],
@@ -238,6 +240,15 @@ def test_unknown_argument_and_help(project):
     shown = project.deploy("--help").stdout
     for variable in ("PROJECT_ID", "REGION=", "RUNTIME=", "MAX_INSTANCES=", "TIER=", "CONNECTIONS="):
         assert variable in shown
+
+
+def test_prefixes_alone_are_not_clicked(project, start, on_sqlite):
+    function = start(on_sqlite.url, COUNTERS="post-*")
+    (project.folder / "uri").write_text(function.url)
+    done = project.deploy(DATABASE_URL=URL, COUNTERS="post-*")
+    assert (done.returncode, done.stdout) == (0, f"{function.url}\n")
+    assert "COUNTERS names no counter to try" in done.stderr
+    assert on_sqlite.values() == {}
 
 
 def test_function_that_does_not_count_is_noticed(project, start, on_postgres, postgres):

@@ -411,7 +411,7 @@ def test_database_away_for_30_seconds(postgres, on_postgres, start, page, table)
         assert time.monotonic() - started < 2  # a new click learns quickly
         refusals += 1
         page.wait_for_timeout(500)
-    assert "3 greetings are waiting" in page.locator("#note").inner_text()
+    assert "3 clicks are waiting" in page.locator("click-counter [part=note]").inner_text()
     postgres.start()
     back = time.monotonic()
     wait_until(lambda: function.send("GET", "/health").status == 200)

@@ -1,6 +1,8 @@
 """What each request is answered with: the HTTP contract of the README."""
 
 import hashlib
+from urllib.parse import quote, urlencode
+from xml.etree import ElementTree
 
 import pytest
 from servers import COUNTER, ROOT, new_key
@@ -42,13 +44,18 @@ def test_file_is_served_for_every_site_and_revalidated_by_its_content(shared, pa
 
 @pytest.mark.parametrize(
     ("name", "media_type"),
-    [("style.css", "text/css"), ("page.js", "javascript"), ("icon.svg", "image/svg+xml"), ("index.html", "text/html")],
+    [
+        ("style.css", "text/css"),
+        ("embed.js", "javascript"),
+        ("icon.svg", "image/svg+xml"),
+        ("index.html", "text/html"),
+    ],
 )
 def test_file_has_its_type(shared, name, media_type):
     assert media_type in shared.send("GET", f"/{name}").headers["Content-Type"]
 
 
-@pytest.mark.parametrize("path", ["/", "/style.css", "/count", "/badge.svg", "/health"])
+@pytest.mark.parametrize("path", ["/", "/style.css", "/count", "/badge.svg", "/badge.json", "/health"])
 def test_head_is_answered_like_get_without_content(shared, path):
     get, head = shared.send("GET", path), shared.send("HEAD", path)
     assert (head.status, head.body) == (200, b"")
@@ -87,6 +94,15 @@ def test_every_permitted_character_makes_a_name(shared):
     assert shared.click("a%3A%2Fb-c%2Ed_E").json()["name"] == "a:/b-c.d_E"
 
 
+@pytest.mark.parametrize("name", ["post-", "post-1", "post-a/b:c"])
+def test_prefix_permits_every_name_that_begins_so(shared, name):
+    before = shared.count(name)
+    assert shared.click(name).json() == {"name": name, "value": before + 1}
+    for other in ("pos", "apost-1", "Post-1"):
+        assert shared.click(other).status == 404
+    assert shared.click("post-*").status == 400
+
+
 @pytest.mark.parametrize("path", ["/count?name=unknown", "/badge.svg?name=unknown"])
 def test_counter_that_is_not_permitted_is_not_found(shared, path):
     assert shared.send("GET", path).status == 404
@@ -116,10 +132,98 @@ def test_badge_shows_the_count_and_is_revalidated(shared):
     answer = shared.send("GET", "/badge.svg?name=other")
     assert answer.headers["Content-Type"] == "image/svg+xml"
     assert answer.headers["Cache-Control"] == "no-cache"
-    assert f">{value}x<" in answer.body.decode()
+    assert f">{value}</text>" in answer.body.decode()
     assert shared.send("GET", "/badge.svg?name=other", {"If-None-Match": answer.headers["ETag"]}).status == 304
     shared.click("other")
     assert shared.send("GET", "/badge.svg?name=other", {"If-None-Match": answer.headers["ETag"]}).status == 200
+
+
+def test_badge_groups_long_numbers_and_takes_a_label_and_a_colour(start, on_sqlite):
+    function = start(on_sqlite.url)
+    function.click()
+    on_sqlite.sql("update counter set value = 12345678901")
+    badge = function.send("GET", "/badge.svg?label=Hello%20there&color=red").body.decode()
+    assert ">12,345,678,901</text>" in badge
+    assert ">Hello there</text>" in badge
+    assert "Hello there: 12,345,678,901" in badge
+    assert 'fill="#dd4343"' in badge
+    assert 'fill="#ffee00"' in function.send("GET", "/badge.svg?color=%23FFEE00").body.decode()
+    assert 'fill="#fe0"' in function.send("GET", "/badge.svg?color=fe0").body.decode()
+    assert function.send("GET", "/badge.svg?label=").body.decode().count("<text") == 1
+
+
+@pytest.mark.parametrize(
+    ("label", "text"),
+    [
+        ("<script>alert(1)</script>", "<script>alert(1)</script>"),
+        ("\"'&amp;]]>", "\"'&amp;]]>"),
+        ("a\x00b\x07c\r\nd\x7fe\x85f", "abcdef"),
+        ("\ufffe\uffffx", "x"),
+        ("\u00fcber \U0001f44b \u8a2a", "\u00fcber \U0001f44b \u8a2a"),
+        ("{value} %s", "{value} %s"),
+    ],
+)
+def test_badge_is_well_formed_whatever_its_label(shared, label, text):
+    svg = ElementTree.fromstring(shared.send("GET", f"/badge.svg?label={quote(label)}").body)
+    texts = svg.findall(".//{http://www.w3.org/2000/svg}text")
+    assert texts[0].text == text
+    assert svg.get("aria-label") == f"{text}: {texts[1].text}"
+    assert shared.send("GET", f"/badge.json?label={quote(label)}").json()["label"] == text
+
+
+@pytest.mark.parametrize(
+    "query", ["color=nocolor", "color=12345", "color=%22/%3E", "color=url(x)", "label=" + "x" * 251]
+)
+def test_badge_that_cannot_be_drawn_says_why(shared, query):
+    for path in ("/badge.svg", "/badge.json"):
+        answer = shared.send("GET", f"{path}?{query}")
+        assert answer.status == 400
+        check_problem(answer)
+
+
+def test_badge_for_shields_has_its_schema(shared):
+    shared.click("other")
+    answer = shared.send("GET", "/badge.json?name=other&label=likes&color=orange")
+    value = shared.count("other")
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.json() == {"schemaVersion": 1, "label": "likes", "message": f"{value:,}", "color": "#ea7233"}
+    assert shared.send("GET", "/badge.json?name=other", {"If-None-Match": "*"}).status == 304
+
+
+FORM = {**HTML, "Content-Type": "application/x-www-form-urlencoded"}
+
+
+@pytest.mark.parametrize(
+    ("page", "location"),
+    [
+        ("https://trusted.example", "https://trusted.example"),
+        ("https://trusted.example/post?a=1&b=2#c", "https://trusted.example/post?a=1&b=2#c"),
+        ("https://trusted.example/\u00e9 \r\nX: y", "https://trusted.example/%C3%A9%20%0D%0AX:%20y"),
+        ("https://trusted.example//attacker.example", "https://trusted.example//attacker.example"),
+    ],
+)
+def test_form_of_a_listed_site_goes_back_to_its_page(shared, page, location):
+    before = shared.count()
+    answer = shared.send("POST", "/click", FORM, urlencode({"return": page}).encode())
+    assert (answer.status, answer.headers["Location"]) == (303, location)
+    assert shared.count() == before + 1
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["https://attacker.example/", "//attacker.example", "https://trusted.example.attacker.example/", "/page", "",
+     "https://trusted.example@attacker.example/", "https://trusted.example\\@attacker.example/", "javascript:alert(1)",
+     "http://trusted.example/", "https://trusted.example:8443/", "https://attacker.example\\.trusted.example/",
+     "https:trusted.example", "https:///trusted.example", "\thttps://attacker.example", "https://TRUSTED.example/",
+     "https://attacker.example/#https://trusted.example", "https://trusted.example%2f@attacker.example"],
+)  # fmt: skip
+def test_form_never_leads_to_another_site(shared, page):
+    before = shared.count()
+    answer = shared.send("POST", "/click", FORM, urlencode({"return": page}).encode())
+    assert answer.status == 400
+    assert "Location" not in answer.headers
+    check_problem(answer)
+    assert shared.count() == before
 
 
 def test_health_is_well(shared):
@@ -145,6 +249,7 @@ def check_problem(answer):
 def test_every_error_is_a_problem(shared):
     check_problem(shared.click("a%20b"))
     check_problem(shared.click("unknown"))
+    check_problem(shared.send("GET", "/count?name=pos"))
     check_problem(shared.click(key="1"))
     check_problem(shared.send("GET", "/click"))
     check_problem(shared.send("POST", "/click", body=b"x" * 10_001))

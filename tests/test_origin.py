@@ -52,3 +52,69 @@ def test_cross_origin(shared, method, site, origin, refused):
 
 def test_origin_is_not_compared_with_a_missing_host(shared):
     assert status(shared, "POST", "", "null", host="") == 403
+
+
+# --- CORS: which sites' scripts are let in ----------------------------------------------------------------------
+
+LISTED, FOREIGN = "https://trusted.example", "https://attacker.example"
+PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "idempotency-key"}
+
+
+def cors(answer):
+    return {name: value for name, value in answer.headers.items() if name.lower().startswith("access-control-")}
+
+
+def test_preflight_of_a_listed_origin_is_let_in(shared):
+    answer = shared.send("OPTIONS", "/click?name=post-1", {"Origin": LISTED, **PREFLIGHT})
+    assert answer.status == 204
+    assert cors(answer) == {
+        "access-control-allow-origin": LISTED,
+        "access-control-allow-methods": "POST",
+        "access-control-allow-headers": "Idempotency-Key",
+        "access-control-expose-headers": "Retry-After",
+        "access-control-max-age": "86400",
+    }
+    assert answer.headers["Vary"] == "Origin"
+
+
+@pytest.mark.parametrize(
+    "origin", [FOREIGN, "null", "http://trusted.example", "https://trusted.example.attacker.example", "\xe9", ""]
+)
+def test_preflight_of_another_origin_is_not(shared, origin):
+    answer = shared.send("OPTIONS", "/click", {"Origin": origin, **PREFLIGHT})
+    assert cors(answer) == {}
+    assert answer.headers["Vary"] == "Origin"
+
+
+def test_listed_origin_may_read_what_became_of_its_click(shared):
+    for path, status in (("/click", 200), ("/click?name=unknown", 404), ("/click?name=%20", 400)):
+        answer = shared.send("POST", path, {"Origin": LISTED, "Sec-Fetch-Site": "cross-site"})
+        assert answer.status == status
+        assert cors(answer) == {
+            "access-control-allow-origin": LISTED,
+            "access-control-expose-headers": "Retry-After",
+        }
+        assert answer.headers["Vary"] == "Origin"
+
+
+def test_other_origin_may_not(shared):
+    answer = shared.send("POST", "/click", {"Origin": FOREIGN, "Sec-Fetch-Site": "cross-site"})
+    assert answer.status == 403
+    assert cors(answer) == {}
+    assert answer.headers["Vary"] == "Origin"
+
+
+def test_listed_origin_may_read_when_to_come_back(start):
+    function = start("postgres://u:p@127.0.0.1:9/d", ALLOWED_ORIGINS=LISTED)
+    answer = function.send("POST", "/click", {"Origin": LISTED, "Sec-Fetch-Site": "cross-site"})
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
+    assert cors(answer)["access-control-allow-origin"] == LISTED
+    assert cors(answer)["access-control-expose-headers"] == "Retry-After"
+
+
+@pytest.mark.parametrize("path", ["/count", "/count?name=unknown", "/badge.svg", "/badge.json", "/click-counter.js"])
+def test_everything_else_may_be_read_from_everywhere(shared, path):
+    for headers in ({}, {"Origin": FOREIGN}, {"Origin": LISTED}):
+        answer = shared.send("GET", path, headers)
+        assert cors(answer) == {"access-control-allow-origin": "*", "access-control-expose-headers": "Retry-After"}
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "cross-origin"

@@ -176,18 +176,23 @@ REFUSED = {
     "sslrootcert": ({"DATABASE_URL": "postgres://u:hunter2@h/d?sslrootcert=/nowhere"}, "sslrootcert names /nowhere"),
     "client certificate": ({"DATABASE_URL": "postgres://u:hunter2@h/d?sslcert=x"}, "Use a user with a password"),
     "long socket": ({"DATABASE_URL": f"postgres://u:hunter2@/d?host=/cloudsql/{'x' * 90}"}, "107 bytes"),
-    "COUNTERS": ({"COUNTERS": "good,not good"}, "COUNTERS: 'not good' is malformed. Write the list like COUNTERS="),
+    "COUNTERS": ({"COUNTERS": "good,not good"}, "COUNTERS: 'not good' is malformed. Write it like COUNTERS="),
     "no counter": ({"COUNTERS": " , "}, "COUNTERS names no counter"),
+    "prefix": ({"COUNTERS": "a*b"}, "COUNTERS: 'a*b' is malformed. Write it like COUNTERS=hello-world-button,post-*"),
+    "every name": ({"COUNTERS": "*"}, "COUNTERS: '*' is malformed"),
+    "limit": ({"MAX_COUNTERS": "many"}, "MAX_COUNTERS: 'many' is malformed. Write it like MAX_COUNTERS=1000"),
+    "negative limit": ({"MAX_COUNTERS": "-1"}, "MAX_COUNTERS: '-1' is malformed"),
+    "two limits": ({"MAX_COUNTERS": "1,000"}, "MAX_COUNTERS must be one number"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("settings", "words"), REFUSED.values(), ids=REFUSED)
 def test_start_is_refused_with_a_sentence(tmp_path, settings, words):
     line = refusal(
-        {"DATABASE_URL": f"sqlite:///{tmp_path}/x", **settings} if "COUNTERS" in settings else settings, tmp_path
+        {"DATABASE_URL": f"sqlite:///{tmp_path}/x", **settings} if "COUNTERS" in str(settings) else settings, tmp_path
     )
     assert words in line
-    assert line.split(":")[0].split()[0] in ("DATABASE_URL", "COUNTERS")
+    assert line.split(":")[0].split()[0] in ("DATABASE_URL", "COUNTERS", "MAX_COUNTERS")
     assert "hunter2" not in line
 
 
@@ -233,6 +238,20 @@ def test_without_settings_a_file_beside_main_is_used(tmp_path):
 def test_default_counter_is_the_first_one(start, on_sqlite):
     function = start(on_sqlite.url, COUNTERS=" first ,second,")
     assert function.click().json() == {"name": "first", "value": 1}
+
+
+def test_default_counter_is_the_first_exact_one(start, on_sqlite):
+    function = start(on_sqlite.url, COUNTERS="post-*,first,second")
+    assert function.click().json() == {"name": "first", "value": 1}
+
+
+def test_without_an_exact_counter_one_must_be_named(start, on_sqlite):
+    function = start(on_sqlite.url, COUNTERS="post-*")
+    answer = function.click()
+    assert answer.status == 400
+    assert "?name=" in answer.json()["detail"]
+    assert function.click("post-1").value == 1
+    assert function.send("GET", "/health").status == 200
 
 
 def test_user_without_the_right_to_make_tables_is_told_in_the_log(start, postgres, name):

@@ -1,0 +1,491 @@
+// <click-counter name="post-1">: a button and its count, on any page. Both find the server by this file's own address.
+//
+// A click is a POST with a key of its own, which counts once however often it is sent. It waits in localStorage until
+// the server has answered it, so neither a lost network nor a closed page loses it. Nothing else is ever stored.
+
+const server = new URL(".", import.meta.url);
+const foreign = server.origin !== location.origin;
+
+const LONGEST_WAIT = 23 * 3600e3; // ms; the server remembers a key for 24 hours
+const UNUSUAL = 2e3; // ms after which an unanswered click is shown as waiting
+const TIMEOUT = 10e3; // ms; the server answers within 8 s
+const AT_ONCE = 4; // requests
+const LONGEST_PAUSE = 60; // seconds, whatever a Retry-After says
+const SUSPICIONS = 3; // tries that fail while the count can be read, after which a click counts as refused
+const NAMES_AT_ONCE = 50; // counters in one request; the server takes 100
+
+function urlOf(path, names) {
+  const url = new URL(path, server);
+  for (const name of names) if (name) url.searchParams.append("name", name);
+  return url.href;
+}
+
+// --- The outbox: an item for each click, because two tabs that write one list overwrite each other's clicks ---------
+
+const PREFIX = "click-counter ";
+const unsaved = new Map(); // where storage is full or forbidden
+
+function keep(key, click) {
+  try {
+    localStorage.setItem(PREFIX + key, JSON.stringify(click));
+  } catch {
+    unsaved.set(key, click);
+  }
+}
+
+function drop(key) {
+  unsaved.delete(key);
+  try {
+    localStorage.removeItem(PREFIX + key);
+  } catch {} // forbidden: then it is not there either
+}
+
+function outbox() {
+  const clicks = [...unsaved].map(([key, click]) => ({ key, ...click }));
+  try {
+    for (const [item, text] of Object.entries(localStorage)) {
+      const click = item.startsWith(PREFIX) && parsed(text);
+      if (click && isOurs(click.url)) clicks.push({ key: item.slice(PREFIX.length), ...click });
+    }
+  } catch {}
+  return clicks.sort((a, b) => a.born - b.born);
+}
+
+function isOurs(url) {
+  return url === urlOf("click", []) || String(url).startsWith(urlOf("click", []) + "?name=");
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+function newKey() {
+  if (crypto.randomUUID) return crypto.randomUUID(); // only on HTTPS and localhost
+  const hex = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/^(.{8})(.{4}).(.{3}).(.{3})(.{12})$/, "$1-$2-4$3-8$4-$5");
+}
+
+// --- The counters of this page: elements of the same name share one -------------------------------------------------
+
+const counters = new Map(); // by name; "" is the server's default one
+let defaultName = "";
+
+function counterOf(name) {
+  if (!counters.has(name)) counters.set(name, { name, elements: new Set(), value: -1, since: 0, refused: 0, missing: false });
+  return counters.get(name);
+}
+
+function inUse() {
+  return [...counters.values()].filter((counter) => counter.elements.size);
+}
+
+function announce(counter, event, detail) {
+  for (const element of counter.elements) {
+    const name = counter.name || defaultName;
+    element.dispatchEvent(new CustomEvent(event, { bubbles: true, composed: true, detail: { name, ...detail } }));
+  }
+}
+
+// Answers overtake one another: a lower count is news only if it was asked for after the one on the screen had come.
+function show({ name, value }, started) {
+  if (!Number.isSafeInteger(value)) throw new Error("There is no count in the answer.");
+  for (const counter of inUse()) {
+    if ((counter.name || defaultName) !== name || value === counter.value) continue;
+    if (value < counter.value && started < counter.since) continue;
+    const first = counter.value < 0;
+    counter.value = value;
+    counter.since = performance.now();
+    for (const element of counter.elements) element.render(!first);
+    announce(counter, "counter-value", { value });
+    delay = SOONEST;
+  }
+}
+
+function tell() {
+  const late = outbox().filter((click) => failures || Date.now() - click.born >= UNUSUAL);
+  for (const counter of inUse()) {
+    const waiting = late.filter((click) => click.url === urlOf("click", [counter.name])).length;
+    const lines = [];
+    if (waiting) lines.push(`${clicks(waiting)} ${waiting === 1 ? "is" : "are"} waiting. Counted as soon as the server can be reached.`);
+    if (counter.refused) lines.push(`${clicks(counter.refused)} could not be counted.`);
+    if (counter.refused && forbidden) lines.push("This site may only show the count.");
+    if (counter.missing) lines.push("There is no such counter.");
+    else if (counter.value < 0 && unreadable && !waiting) lines.push("The count cannot be read just now.");
+    for (const element of counter.elements) element.say(lines.join(" "));
+    if (waiting !== (counter.waiting ?? 0)) announce(counter, "counter-waiting", { waiting });
+    counter.waiting = waiting;
+  }
+}
+
+function clicks(number) {
+  return number === 1 ? "1 click" : `${number} clicks`;
+}
+
+// --- Sending ----------------------------------------------------------------------------------------------------
+
+const sending = new Set();
+const suspected = new Map(); // how often a click failed while the count could be read
+let accepted = false; // whether the server has taken a click from this site
+let forbidden = false; // whether it takes none from this site
+let failures = 0; // in a row
+let pausedUntil = 0; // performance.now(), which no clock that is set moves
+let serverSaidWhen = false; // whether pausedUntil comes from Retry-After
+let timer;
+
+function click(name) {
+  counterOf(name).refused = 0;
+  keep(newKey(), { url: urlOf("click", [name]), born: Date.now() });
+  if (!serverSaidWhen) pausedUntil = 0;
+  deliver();
+}
+
+function deliver() {
+  clearTimeout(timer);
+  const pause = pausedUntil - performance.now();
+  if (pause > 0) {
+    timer = setTimeout(deliver, pause);
+  } else {
+    for (const click of outbox()) {
+      if (Date.now() - click.born > LONGEST_WAIT) giveUp(click, "It was too old.");
+      else if (sending.size < AT_ONCE && !sending.has(click.key)) send(click);
+    }
+  }
+  tell();
+}
+
+async function send(click) {
+  const started = performance.now();
+  sending.add(click.key);
+  setTimeout(tell, UNUSUAL);
+  try {
+    const response = await fetch(click.url, {
+      method: "POST",
+      headers: { "Idempotency-Key": click.key, Accept: "application/json" },
+      cache: "no-store",
+      redirect: "error",
+      keepalive: true, // a click just before the page is closed
+      signal: AbortSignal.timeout(TIMEOUT),
+    });
+    if (refusedForGood(response)) giveUp(click, (await response.json()).detail);
+    else if (response.ok) counted(click, await response.json(), started);
+    else wait(Number(response.headers.get("Retry-After")));
+  } catch (error) {
+    await failed(click, error);
+  }
+  sending.delete(click.key);
+  deliver();
+}
+
+function counted(click, answer, started) {
+  if (nameOf(click) === "") defaultName = answer.name;
+  show(answer, started);
+  drop(click.key);
+  suspected.delete(click.key);
+  accepted = true;
+  forbidden = false;
+  failures = 0;
+  pausedUntil = 0;
+  serverSaidWhen = false;
+  announce(counterOf(nameOf(click)), "counter-counted", { value: answer.value });
+  delay = SOONEST;
+  if (!polling) pollAgain();
+}
+
+function nameOf(click) {
+  return new URL(click.url).searchParams.get("name") ?? "";
+}
+
+// Only the function itself refuses with this type; a proxy or a hotel's log-in page must not cost a click.
+function refusedForGood(response) {
+  const type = response.headers.get("Content-Type") ?? "";
+  const status = response.status;
+  return status >= 400 && status < 500 && ![408, 425, 429].includes(status) && type.startsWith("application/problem+json");
+}
+
+// To a script, a site that is not listed and a network that is gone look the same. But then the count can be read.
+async function failed(click, error) {
+  if (!foreign || accepted || error.name !== "TypeError" || !(await canRead(nameOf(click)))) return wait(0);
+  const times = (suspected.get(click.key) ?? 0) + 1;
+  suspected.set(click.key, times);
+  if (times < SUSPICIONS && !forbidden) {
+    pausedUntil = performance.now() + 400;
+  } else {
+    forbidden = true;
+    giveUp(click, "This site's origin must be listed in ALLOWED_ORIGINS.");
+  }
+}
+
+async function canRead(name) {
+  try {
+    const response = await fetch(urlOf("count", [name]), { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) });
+    return response.ok ? Number.isSafeInteger((await response.json()).value) : refusedForGood(response);
+  } catch {
+    return false;
+  }
+}
+
+function giveUp(click, reason) {
+  drop(click.key);
+  suspected.delete(click.key);
+  const counter = counterOf(nameOf(click));
+  counter.refused += 1;
+  announce(counter, "counter-refused", { reason });
+}
+
+function wait(retryAfter) {
+  if (performance.now() < pausedUntil) return; // several were under way: that is one failure
+  failures += 1;
+  const seconds = Math.min(20, 2 ** (failures - 1)) * (0.75 + Math.random() / 2);
+  serverSaidWhen = retryAfter > 0;
+  pausedUntil = performance.now() + Math.max(seconds, Math.min(retryAfter || 0, LONGEST_PAUSE)) * 1e3;
+}
+
+// --- Other people's clicks: soon while something happens, slower and slower while nothing does, never while hidden ---
+
+const SOONEST = 4e3; // ms
+const LATEST = 60e3; // ms
+let delay = SOONEST;
+let pollTimer;
+let polling = false;
+let joined = false; // whether an element has come that has not been asked for
+let unreadable = false;
+
+async function poll() {
+  clearTimeout(pollTimer);
+  if (document.hidden || polling || !inUse().length) return;
+  polling = true;
+  joined = false;
+  delay = Math.min(delay * 1.4, LATEST); // but for what `show` and `counted` make of it
+  const names = [...new Set(inUse().filter((counter) => !counter.missing).map((counter) => counter.name || defaultName))];
+  const groups = names.includes("") ? [[""]] : []; // the default one's name is known once it has been asked for
+  const named = names.filter(Boolean);
+  for (let at = 0; at < named.length; at += NAMES_AT_ONCE) groups.push(named.slice(at, at + NAMES_AT_ONCE));
+  const read = await Promise.all(groups.map(readCounts));
+  unreadable = read.includes(false);
+  polling = false;
+  if (!unreadable) deliver(); // what another tab left when it was closed
+  if (joined) poll();
+  else pollAgain();
+  tell();
+}
+
+async function readCounts(names) {
+  const started = performance.now();
+  try {
+    const response = await fetch(urlOf("count", names), { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) });
+    if (response.ok) {
+      const answer = await response.json();
+      if (names[0] === "") defaultName = answer.name;
+      for (const count of [answer].flat()) show(count, started);
+    } else if (refusedForGood(response)) {
+      if (names.length > 1) return (await Promise.all(names.map((name) => readCounts([name])))).every(Boolean);
+      for (const counter of inUse()) if ((counter.name || defaultName) === names[0]) miss(counter, await response.json());
+    }
+    return response.ok || refusedForGood(response);
+  } catch {
+    return false;
+  }
+}
+
+function miss(counter, problem) {
+  counter.missing = true;
+  announce(counter, "counter-refused", { reason: problem.detail });
+}
+
+function pollAgain() {
+  clearTimeout(pollTimer);
+  if (!document.hidden) pollTimer = setTimeout(poll, delay * (0.85 + Math.random() * 0.15));
+}
+
+function wake() {
+  if (document.hidden) return;
+  delay = SOONEST;
+  poll();
+  deliver();
+}
+
+function online() {
+  failures = 0;
+  pausedUntil = 0;
+  wake();
+}
+
+// --- The element ------------------------------------------------------------------------------------------------
+
+const format = new Intl.NumberFormat();
+
+// A button of the page's own, in a form inside the element, looks like ours, unless the page says otherwise: `:where`
+// gives way to any rule of the page. A policy without unsafe-inline forbids <style>, but not sheets like these.
+const LOOK = (button) => `
+  ${button} {
+    min-block-size: 24px;
+    padding: 0.35em 0.9em;
+    border: 1px solid var(--click-counter-border, currentColor);
+    border-radius: var(--click-counter-radius, 0.5em);
+    background: var(--click-counter-background, transparent);
+    color: var(--click-counter-color, inherit);
+    font: inherit;
+    cursor: pointer;
+    touch-action: manipulation; /* a quick second tap is a click, not a zoom */
+  }
+  ${button}:hover {
+    box-shadow: inset 0 0 0 9em color-mix(in srgb, currentColor 10%, transparent);
+  }
+  ${button}:focus-visible {
+    outline: 3px solid var(--click-counter-focus, currentColor);
+    outline-offset: 2px;
+  }`;
+
+function sheetOf(text) {
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(text);
+  return sheet;
+}
+
+const outside = sheetOf(LOOK(":where(click-counter form button)"));
+const inside = sheetOf(`
+  :host {
+    display: inline-flex;
+    flex-wrap: wrap;
+    align-items: baseline;
+    gap: 0.25em 0.6em;
+  }
+  :host([hidden]), [hidden] {
+    display: none !important;
+  }
+  :host([readonly]) ::slotted(form) {
+    display: none !important;
+  }
+  ${LOOK("button")}
+  output {
+    font-variant-numeric: tabular-nums;
+    overflow-wrap: anywhere;
+  }
+  [part="note"] {
+    flex-basis: 100%;
+    font-size: 0.875em;
+  }
+  [part="note"]:empty {
+    display: none;
+  }
+  @media (prefers-reduced-motion: no-preference) {
+    .changed {
+      animation: rise 260ms ease-out;
+    }
+    @keyframes rise {
+      from {
+        opacity: 0.35;
+        transform: translateY(0.18em);
+      }
+    }
+  }`);
+
+function part(tag, name) {
+  const element = document.createElement(tag);
+  element.setAttribute("part", name);
+  return element;
+}
+
+function isContent(node) {
+  return node instanceof Element ? node.localName !== "noscript" : node instanceof Text && node.data.trim() !== "";
+}
+
+// Attributes: `name` of the counter, `readonly` to only show it, `format` like "({}x)". An <output> inside shows the
+// count and a <form> inside sends it; what is not there the element makes itself.
+class ClickCounter extends HTMLElement {
+  static observedAttributes = ["name", "readonly", "format"];
+
+  #slot = document.createElement("slot");
+  #button = part("button", "button");
+  #label = document.createElement("span");
+  #output = part("output", "count");
+  #note = part("span", "note");
+  #counter = null;
+
+  constructor() {
+    super();
+    const root = this.attachShadow({ mode: "open" });
+    root.adoptedStyleSheets = [inside];
+    root.append(this.#slot, this.#note);
+    this.#button.type = "button";
+    this.#button.append(this.#label);
+    this.#label.textContent = "Like";
+    this.#note.setAttribute("role", "status");
+    this.#slot.addEventListener("slotchange", () => this.#arrange());
+    this.#button.addEventListener("click", (event) => this.#click(event));
+    this.addEventListener("submit", (event) => this.#click(event));
+    this.addEventListener("animationend", (event) => event.composedPath()[0].classList.remove("changed"));
+  }
+
+  connectedCallback() {
+    const root = this.getRootNode();
+    if (!root.adoptedStyleSheets.includes(outside)) root.adoptedStyleSheets = [...root.adoptedStyleSheets, outside];
+    this.#join();
+  }
+
+  disconnectedCallback() {
+    this.#counter.elements.delete(this);
+    this.#counter = null;
+  }
+
+  attributeChangedCallback(attribute) {
+    if (!this.#counter) return;
+    if (attribute === "name") {
+      this.disconnectedCallback();
+      this.#join();
+    }
+    this.#arrange();
+  }
+
+  #join() {
+    this.#counter = counterOf(this.getAttribute("name") ?? "");
+    this.#counter.elements.add(this);
+    joined = true;
+    this.#arrange();
+    queueMicrotask(poll); // after the elements beside it have come
+  }
+
+  #arrange() {
+    const own = !this.hasAttribute("readonly") && !this.querySelector("form");
+    const place = own ? this.#button : this.shadowRoot;
+    if (this.#slot.parentNode !== place) place.prepend(this.#slot);
+    if (!own) this.#button.remove();
+    else if (!this.#button.isConnected) this.shadowRoot.prepend(this.#button);
+    this.#label.hidden = [...this.childNodes].some(isContent);
+    if (this.#shown() !== this.#output) this.#output.remove();
+    else if (!this.#output.isConnected) this.#note.before(this.#output);
+    this.render();
+  }
+
+  #shown() {
+    return this.querySelector("output") ?? this.#output;
+  }
+
+  #click(event) {
+    event.preventDefault();
+    if (!this.hasAttribute("readonly")) click(this.#counter.name);
+  }
+
+  render(changed = false) {
+    const { value } = this.#counter;
+    const output = this.#shown();
+    const text = value < 0 ? "" : (this.getAttribute("format") ?? "{}").replace("{}", format.format(value));
+    if (output.textContent !== text) output.textContent = text;
+    if (changed) output.classList.add("changed");
+  }
+
+  say(text) {
+    if (this.#note.textContent !== text) this.#note.textContent = text;
+  }
+}
+
+document.addEventListener("visibilitychange", wake);
+addEventListener("pageshow", (event) => event.persisted && wake());
+addEventListener("online", online);
+addEventListener("storage", tell); // another tab counted, or left, a click
+if (!customElements.get("click-counter")) customElements.define("click-counter", ClickCounter);
+deliver();

@@ -1,0 +1,87 @@
+// The page that writes the lines for other sites. What it shows under "The button" is what those lines make.
+
+const server = new URL(".", import.meta.url);
+const wishes = document.querySelector("#wishes");
+const { name, label, page } = wishes.elements;
+const hint = document.querySelector("#hint");
+const preview = document.querySelector("#preview");
+const image = document.querySelector("#badge");
+let badge = "";
+
+function addressOf(path, fields) {
+  const url = new URL(path, server);
+  for (const [field, value] of Object.entries(fields)) url.searchParams.set(field, value);
+  return url.href;
+}
+
+function escaped(text) {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll('"', "&quot;");
+}
+
+function snippet() {
+  const text = escaped(label.value.trim() || "Like");
+  const element = `<script type="module" src="${new URL("click-counter.js", server)}"></script>\n<click-counter name="${name.value}">`;
+  if (!page.value || !page.validity.valid) return `${element}${text}</click-counter>`;
+  return `${element}
+  <form method="post" action="${escaped(addressOf("click", { name: name.value }))}">
+    <input type="hidden" name="return" value="${escaped(page.value)}">
+    <button>${text}</button>
+  </form>
+</click-counter>`;
+}
+
+function write(id, text) {
+  document.getElementById(id).textContent = text;
+}
+
+function showLines() {
+  hint.textContent = "";
+  if (!name.checkValidity()) {
+    hint.textContent = "A name has 1 to 100 characters out of A-Z a-z 0-9 . _ - : / and nothing else.";
+    return;
+  }
+  const site = page.value && page.validity.valid ? new URL(page.value).origin : "https://example.com";
+  badge = addressOf("badge.svg", { name: name.value, label: label.value.trim() || "Like" });
+  const policy = ["script-src", "connect-src", "img-src", "form-action"];
+  write("snippet", snippet());
+  write("setting", `ALLOWED_ORIGINS=${site}`);
+  write("policy", policy.map((directive) => `${directive} ${server.origin};`).join(" "));
+  write("html", `<img src="${escaped(badge)}" alt="${escaped(label.value.trim() || "Like")}">`);
+  write("markdown", `![${label.value.trim().replace(/[[\]\\]/g, "\\$&") || "Like"}](${badge})`);
+  image.src = badge;
+  image.alt = `The badge of ${name.value}`;
+  const element = document.createElement("click-counter");
+  element.setAttribute("name", name.value);
+  element.textContent = label.value.trim() || "Like";
+  preview.replaceChildren(element);
+}
+
+async function copy(event) {
+  const button = event.currentTarget;
+  const code = document.getElementById(button.dataset.copies);
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+    button.textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren(code); // the clipboard is closed to pages without HTTPS
+    button.textContent = "Press Ctrl+C to copy";
+  }
+  setTimeout(() => (button.textContent = "Copy"), 2000);
+}
+
+async function defaultName() {
+  const response = await fetch(new URL("count", server), { cache: "no-store" });
+  return response.ok ? (await response.json()).name : "";
+}
+
+let timer;
+wishes.addEventListener("submit", (event) => event.preventDefault());
+wishes.addEventListener("input", () => {
+  clearTimeout(timer);
+  timer = setTimeout(showLines, 300); // no request for each letter
+});
+preview.addEventListener("counter-value", (event) => (image.src = `${badge}&fresh=${event.detail.value}`));
+preview.addEventListener("counter-refused", (event) => (hint.textContent = event.detail.reason));
+for (const button of document.querySelectorAll("[data-copies]")) button.addEventListener("click", copy);
+name.value = new URLSearchParams(location.search).get("name") ?? (await defaultName().catch(() => ""));
+showLines();

@@ -1,0 +1,466 @@
+"""<click-counter> on pages of other sites, in a real browser."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+from servers import ROOT, wait_until
+
+PICTURES = ROOT / "tests" / "pictures"
+ICON = "<link rel=icon href=data:,>"  # so that the browser asks for none
+
+
+class Site:
+    """Another site: pages with a script of the counter's, at an origin of its own."""
+
+    def __init__(self, host):
+        site = self
+        self.pages = {}
+        self.headers = {}
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                page = site.pages.get(self.path.partition("?")[0])
+                self.send_response(200 if page else 404)
+                self.send_header("Content-Type", "text/html; charset=utf-8")
+                for header, value in site.headers.items():
+                    self.send_header(header, value)
+                self.end_headers()
+                self.wfile.write((page or "").encode())
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.origin = f"http://{host}:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def put(self, function, body, path="/post", head=""):
+        """Make a page that loads the element from the function; return its address."""
+        script = f'<script type="module" src="{function.url}/click-counter.js"></script>'
+        self.pages[path] = f"<!doctype html><html lang=en><title>Post</title>{ICON}{head}{script}<body>{body}"
+        return f"{self.origin}{path}"
+
+
+@pytest.fixture
+def listed():
+    site = Site("localhost")  # the function is at 127.0.0.1: another site to the browser, not only another origin
+    yield site
+    site.server.shutdown()
+    site.server.server_close()
+
+
+@pytest.fixture
+def unlisted():
+    site = Site("localhost")
+    yield site
+    site.server.shutdown()
+    site.server.server_close()
+
+
+@pytest.fixture
+def function(start, on_postgres, listed):
+    return start(on_postgres.url, COUNTERS="hello-world-button,post-*", ALLOWED_ORIGINS=listed.origin)
+
+
+def element(page, index=0):
+    return page.locator("click-counter").nth(index)
+
+
+def count(page, index=0):
+    return element(page, index).locator("[part=count]")
+
+
+def note(page, index=0):
+    return element(page, index).locator("[part=note]")
+
+
+def press(page, index=0, times=1):
+    for _ in range(times):
+        element(page, index).get_by_role("button").click()
+
+
+def stored(page):
+    return page.evaluate("Object.keys(localStorage).length")
+
+
+LIKE = '<click-counter name="post-1">Like</click-counter>'
+
+
+def test_listed_site_reads_and_clicks(function, listed, page):
+    function.click("post-1")
+    page.goto(listed.put(function, LIKE))
+    expect(count(page)).to_have_text("1")
+    press(page, times=3)
+    expect(count(page)).to_have_text("4")
+    assert function.count("post-1") == 4
+    assert page.evaluate("[localStorage.length, document.cookie, sessionStorage.length]") == [0, "", 0]
+
+
+def test_site_that_is_not_listed_shows_the_count_and_is_refused_calmly(function, unlisted, page):
+    function.click("post-1")
+    page.goto(unlisted.put(function, LIKE))
+    expect(count(page)).to_have_text("1")
+    page.evaluate("addEventListener('counter-refused', (event) => (window.reason = event.detail.reason))")
+    press(page)
+    expect(note(page)).to_have_text("1 click could not be counted. This site may only show the count.")
+    assert "ALLOWED_ORIGINS" in page.evaluate("reason")
+    expect(count(page)).to_have_text("1")
+    assert stored(page) == 0
+    assert function.count("post-1") == 1
+    assert all("CORS policy" in error or "net::ERR_FAILED" in error for error in page.errors)
+    page.errors.clear()
+
+
+def test_unlisted_click_waits_while_nothing_can_be_read(function, unlisted, page):
+    page.goto(unlisted.put(function, LIKE))
+    expect(count(page)).to_have_text("0")
+    page.context.set_offline(True)
+    press(page)
+    expect(note(page)).to_contain_text("1 click is waiting")
+    page.wait_for_timeout(3000)
+    assert stored(page) == 1
+    page.errors.clear()
+
+
+def test_elements_with_other_names_and_with_the_same_stay_right(function, listed, page):
+    page.goto(listed.put(function, 2 * LIKE + '<click-counter name="post-2">Like</click-counter><click-counter>'))
+    for index in range(4):
+        expect(count(page, index)).to_have_text("0")
+    press(page, 0, 2)
+    press(page, 1, 3)
+    press(page, 2, 1)
+    press(page, 3, 4)
+    for index, text in enumerate(("5", "5", "1", "4")):
+        expect(count(page, index)).to_have_text(text)
+    assert [function.count(name) for name in ("post-1", "post-2", "hello-world-button")] == [5, 1, 4]
+
+
+def test_elements_of_a_page_share_their_requests(function, listed, page):
+    asked = []
+    page.on("request", lambda request: asked.append(request.url) if "/count" in request.url else None)
+    page.clock.install()
+    page.goto(listed.put(function, "".join(f'<click-counter name="post-{n}">Like</click-counter>' for n in range(8))))
+    expect(count(page, 7)).to_have_text("0")
+    assert len(asked) == 1
+    assert asked[0].count("name=post-") == 8
+    function.click("post-3")
+    page.clock.run_for(4000)
+    expect(count(page, 3)).to_have_text("1")
+    assert len(asked) == 2
+
+
+def test_more_elements_than_one_request_takes(function, listed, page):
+    function.click("post-119")
+    page.goto(listed.put(function, "".join(f'<click-counter name="post-{n}"></click-counter>' for n in range(120))))
+    expect(count(page, 119)).to_have_text("1")
+
+
+def test_counter_that_does_not_exist_says_so_and_the_others_go_on(function, listed, page):
+    page.goto(listed.put(function, '<click-counter name="nothing">Like</click-counter>' + LIKE))
+    expect(note(page)).to_have_text("There is no such counter.")
+    press(page, 1)
+    expect(count(page, 1)).to_have_text("1")
+    press(page, 0)
+    expect(note(page)).to_have_text("1 click could not be counted. There is no such counter.")
+    assert all("404" in error for error in page.errors)
+    page.errors.clear()
+
+
+def test_clicks_without_network_are_delivered_by_the_sites_next_page(function, listed, page):
+    context = page.context
+    page.goto(listed.put(function, LIKE))
+    expect(count(page)).to_have_text("0")
+    context.set_offline(True)
+    press(page, times=3)
+    expect(note(page)).to_contain_text("3 clicks are waiting")
+    page.close()
+    assert "ERR_INTERNET_DISCONNECTED" in page.errors[0]
+    page.errors.clear()
+    context.set_offline(False)
+    another = context.new_page()
+    another.goto(listed.put(function, '<click-counter name="post-2">Like</click-counter>', "/another"))
+    wait_until(lambda: function.count("post-1") == 3)
+    wait_until(lambda: stored(another) == 0)
+    assert function.count("post-2") == 0
+
+
+def test_reply_that_is_lost_on_another_site_is_no_refusal(function, listed, page):
+    lost = []
+
+    def lose_two(route):
+        if route.request.method == "POST" and len(lost) < 2:
+            lost.append(route.fetch().json()["value"])
+            route.abort("connectionreset")
+        else:
+            route.continue_()
+
+    page.goto(listed.put(function, LIKE))
+    page.route("**/click?*", lose_two)
+    press(page)
+    expect(count(page)).to_have_text("1", timeout=8000)
+    wait_until(lambda: stored(page) == 0)
+    expect(note(page)).to_have_text("")
+    assert lost == [1, 1]
+    assert function.count("post-1") == 1
+    page.errors.clear()
+
+
+def test_site_whose_clicks_were_counted_is_never_taken_for_refused(function, listed, page):
+    page.goto(listed.put(function, LIKE))
+    press(page)
+    expect(count(page)).to_have_text("1")
+    page.route("**/click?*", lambda route: route.abort())
+    press(page)
+    expect(note(page)).to_contain_text("1 click is waiting")
+    page.wait_for_timeout(3000)
+    assert stored(page) == 1
+    page.unroute("**/click?*")
+    expect(count(page)).to_have_text("2", timeout=10_000)
+    page.errors.clear()
+
+
+def test_events_tell_what_happens(function, listed, page):
+    page.add_init_script(
+        """window.events = []; for (const event of ["value", "counted", "waiting", "refused"])
+        addEventListener(`counter-${event}`, ({ detail }) => events.push([event, detail]))"""
+    )
+    page.goto(listed.put(function, LIKE))
+    expect(count(page)).to_have_text("0")
+    press(page)
+    expect(count(page)).to_have_text("1")
+    wait_until(lambda: len(page.evaluate("events")) == 3)
+    assert page.evaluate("events") == [
+        ["value", {"name": "post-1", "value": 0}],
+        ["value", {"name": "post-1", "value": 1}],
+        ["counted", {"name": "post-1", "value": 1}],
+    ]
+    page.context.set_offline(True)
+    press(page)
+    wait_until(lambda: page.evaluate("events").pop() == ["waiting", {"name": "post-1", "waiting": 1}])
+    page.errors.clear()
+
+
+def test_readonly_element_only_shows(function, listed, page):
+    function.click("post-1")
+    form = f'<form method="post" action="{function.url}/click"><button>Like</button></form>'
+    page.goto(listed.put(function, f'<click-counter name="post-1" readonly>Likes: {form}</click-counter>'))
+    expect(count(page)).to_have_text("1")
+    expect(element(page).get_by_role("button")).to_have_count(0)
+    page.evaluate("document.querySelector('click-counter').removeAttribute('readonly')")
+    press(page)
+    expect(count(page)).to_have_text("2")
+
+
+def test_output_and_format_of_the_page_are_used(function, listed, page):
+    body = '<click-counter name="post-1" format="{} likes"><p>So far: <output></output></p></click-counter>'
+    page.goto(listed.put(function, body))
+    expect(page.get_by_text("So far: 0 likes")).to_be_visible()
+    expect(count(page)).to_have_count(0)
+    page.evaluate("document.querySelector('click-counter').setAttribute('format', '{}!')")
+    expect(page.get_by_text("So far: 0!")).to_be_visible()
+
+
+def test_element_without_text_has_a_button_with_a_name(function, listed, page):
+    page.goto(listed.put(function, '<click-counter name="post-1"> <noscript>No</noscript></click-counter>'))
+    element(page).get_by_role("button", name="Like").click()
+    expect(count(page)).to_have_text("1")
+
+
+def test_element_that_a_script_makes_and_renames(function, listed, page):
+    function.click("post-2")
+    page.goto(listed.put(function, "<p></p>"))
+    page.evaluate(
+        """window.element = document.createElement("click-counter"); element.setAttribute("name", "post-1");
+        document.querySelector("p").append(element); element.append("Like")"""
+    )
+    press(page)
+    expect(count(page)).to_have_text("1")
+    page.evaluate("element.setAttribute('name', 'post-2')")
+    expect(count(page)).to_have_text("1")
+    press(page)
+    expect(count(page)).to_have_text("2")
+    page.evaluate("element.remove(); document.body.append(element)")
+    press(page)
+    expect(count(page)).to_have_text("3")
+    assert [function.count("post-1"), function.count("post-2")] == [1, 3]
+
+
+def form(function, site, path="/post?a=1&amp;b=2#c"):
+    return f"""<click-counter name="post-1"><form method="post" action="{function.url}/click?name=post-1">
+        <input type="hidden" name="return" value="{site.origin}{path}"><button>Like</button></form></click-counter>"""
+
+
+def test_form_inside_is_sent_by_the_element(function, listed, page):
+    page.goto(listed.put(function, form(function, listed)))
+    press(page, times=2)
+    expect(count(page)).to_have_text("2")
+    assert page.url == f"{listed.origin}/post"
+
+
+def test_form_inside_works_without_javascript_and_comes_back(function, listed, browser):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(listed.put(function, form(function, listed)))
+    page.get_by_role("button", name="Like").click()
+    expect(page).to_have_url(f"{listed.origin}/post?a=1&b=2#c")
+    wait_until(lambda: function.count("post-1") == 1)
+    context.close()
+
+
+def test_form_of_a_site_that_is_not_listed_counts_nothing(function, unlisted, browser):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(unlisted.put(function, form(function, unlisted)))
+    with page.expect_response("**/click*") as response:
+        page.get_by_role("button", name="Like").click()
+    assert response.value.status == 403
+    assert function.count("post-1") == 0
+    context.close()
+
+
+def test_policy_of_the_readme_is_enough_for_a_site_with_a_strict_one(function, listed, page):
+    listed.headers["Content-Security-Policy"] = (
+        "default-src 'none'; require-trusted-types-for 'script'; "
+        f"script-src {function.url}; connect-src {function.url}; img-src data: {function.url}"
+    )
+    page.goto(listed.put(function, LIKE + f'<img alt="" src="{function.url}/badge.svg?name=post-1">'))
+    press(page)
+    expect(count(page)).to_have_text("1")
+    assert page.evaluate("document.querySelector('img').naturalWidth") > 20
+
+
+OWN_LOOK = """<meta name=color-scheme content="light dark"><style>
+    body { font: 22px/1.6 serif; background: #fdf3e7; color: #5a2a00; max-width: 30em; margin: 1em auto }
+    @media (prefers-color-scheme: dark) { body { background: #20123a; color: #e9dcff } }
+    .own { --click-counter-background: #7a1fa2; --click-counter-color: #fff; --click-counter-radius: 2em;
+           --click-counter-border: transparent }
+    .parts::part(count) { font-weight: bold } .parts::part(button) { letter-spacing: 0.1em }
+    </style>"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 320])
+def test_element_suits_a_page_with_a_look_of_its_own(function, listed, page, scheme, width, request):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 480})
+    body = f"""<main><h1>A post</h1><p>Some words, and then {LIKE}</p>
+        <p><click-counter class=own name=post-2>Well done</click-counter>
+        <click-counter class=parts name=post-3>Applaud</click-counter></p><div>{form(function, listed)}</div>
+        <p><click-counter readonly name=post-1>Likes:</click-counter></p></main>"""
+    page.goto(listed.put(function, body, head=f'<meta name="viewport" content="width=device-width">{OWN_LOOK}'))
+    expect(count(page, 4)).to_have_text("0")
+    press(page, 0)
+    expect(count(page, 4)).to_have_text("1")
+    page.mouse.move(0, 0)
+    style = "([index, selector]) => getComputedStyle(document.querySelectorAll('click-counter')[index].shadowRoot.%s)"
+    style %= "querySelector(selector)"
+    ink = page.evaluate("getComputedStyle(document.body).color")
+    assert page.evaluate(f"({style})([0, 'button']).color") == ink
+    assert page.evaluate(f"({style})([0, 'button']).fontSize") == "22px"
+    assert page.evaluate(f"({style})([1, 'button']).backgroundColor") == "rgb(122, 31, 162)"
+    assert page.evaluate(f"({style})([2, 'output']).fontWeight") == "700"
+    assert page.evaluate("getComputedStyle(document.querySelector('form button')).fontSize") == "22px"
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    if request.config.getoption("--update"):
+        page.screenshot(path=PICTURES / f"embedded-{scheme}-{width}.png")
+
+
+# --- embed.html -------------------------------------------------------------------------------------------------
+
+
+def test_lines_of_the_embed_page_work_on_a_site(function, listed, page):
+    page.goto(f"{function.url}/embed.html")
+    expect(page.get_by_label("Counter", exact=True)).to_have_value("hello-world-button")
+    page.get_by_label("Counter", exact=True).fill("post-7")
+    page.get_by_label("Text on the button").fill('Clap & "cheer"')
+    page.get_by_label("Page that it goes on").fill(f"{listed.origin}/pasted?x=1&y=2")
+    expect(page.locator("#snippet")).to_contain_text("return")
+    expect(element(page)).to_have_attribute("name", "post-7")
+    press(page)
+    expect(count(page)).to_have_text("1")
+    lines, picture = page.locator("#snippet").inner_text(), page.locator("#html").inner_text()
+    assert page.locator("#setting").inner_text() == f"ALLOWED_ORIGINS={listed.origin}"
+    assert page.locator("#markdown").inner_text().startswith('![Clap & "cheer"](')
+    listed.pages["/pasted"] = f"<!doctype html>{ICON}{lines}{picture}"
+    page.goto(f"{listed.origin}/pasted?x=1&y=2")
+    expect(count(page)).to_have_text("1")
+    page.get_by_role("button", name='Clap & "cheer"').click()
+    expect(count(page)).to_have_text("2")
+    assert page.evaluate("document.querySelector('img').naturalWidth") > 50
+
+
+def test_embed_page_says_what_is_wrong_with_a_name(function, page):
+    page.goto(f"{function.url}/embed.html?name=post-1")
+    expect(count(page)).to_have_text("0")
+    page.get_by_label("Counter", exact=True).fill("not good")
+    expect(page.locator("#hint")).to_contain_text("1 to 100 characters")
+    page.get_by_label("Counter", exact=True).fill("nothing")
+    expect(page.locator("#hint")).to_contain_text("must be listed in COUNTERS")
+    assert all("404" in error for error in page.errors)
+    page.errors.clear()
+
+
+def test_embed_page_copies(function, page):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(f"{function.url}/embed.html?name=post-1")
+    expect(page.locator("#snippet")).to_contain_text('name="post-1"')
+    page.get_by_role("button", name="Copy").first.click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == page.locator("#snippet").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 320])
+def test_embed_page_is_accessible_and_fits(function, page, scheme, width, request):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 700})
+    page.goto(f"{function.url}/embed.html?name=post-1")
+    expect(count(page)).to_have_text("0")
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    if request.config.getoption("--update"):
+        page.screenshot(path=PICTURES / f"embed-{scheme}-{width}.png", full_page=True)
+
+
+# --- The badge --------------------------------------------------------------------------------------------------
+
+VALUES = [1, 999_999, 12_345_678_901]
+LABELS = ["clicks", "", "WWWWW mmmmm", "iiiiiillll.,.,", "<b>&amp;'\"", "\u00fcber", "\u8a2a\u554f \U0001f44b"]
+
+
+def test_badge_holds_its_text_without_clipping(function, listed, on_postgres, page, request):
+    function.click("post-1")
+    page.goto(f"{function.url}/")
+    for value in VALUES:
+        on_postgres.sql(f"update counter set value = {value} where name = 'post-1'")
+        for label in LABELS:
+            fits = page.evaluate(
+                """async (label) => {
+                    const url = "badge.svg?name=post-1&label=" + encodeURIComponent(label);
+                    const svg = new DOMParser().parseFromString(await (await fetch(url)).text(), "image/svg+xml");
+                    document.body.replaceChildren(svg.documentElement);
+                    const box = (node) => node.getBoundingClientRect();
+                    const within = (a, b) =>
+                        a.left >= b.left + 3 && a.right <= b.right - 3 && a.top >= b.top && a.bottom <= b.bottom;
+                    const grounds = [...document.querySelectorAll("g[clip-path] rect")]
+                        .map(box).filter((ground) => ground.width);
+                    const texts = [...document.querySelectorAll("text")];
+                    return [texts.map((text) => text.textContent), texts.length === grounds.length,
+                        texts.every((text, index) => within(box(text), grounds[index]))];
+                }""",
+                label,
+            )
+            assert fits == [[*([label] if label else []), f"{value:,}"], True, True], (label, value)
+    if request.config.getoption("--update"):
+        rows = "".join(
+            f'<p><img src="{function.url}/badge.svg?name=post-1&label={label}&color={color}"></p>'
+            for label, color in (("clicks", "1d6b52"), ("visits", "blue"), ("likes", "ffd866"), ("", "red"))
+        )
+        page.goto(listed.put(function, rows))
+        page.screenshot(path=PICTURES / "badges.png", clip={"x": 0, "y": 0, "width": 240, "height": 170})
