@@ -16,13 +16,16 @@ import logging
 import os
 import random
 import re
+import signal
 import sys
 import time
 import uuid
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -189,6 +192,7 @@ except SettingError as error:
 # --- The one connection -----------------------------------------------------------------------------------------
 
 Item = TypeVar("Item")
+Value = TypeVar("Value")
 Result = TypeVar("Result")
 
 
@@ -346,64 +350,99 @@ LIMIT_POSTGRES = f"set local statement_timeout = {STATEMENT_TIMEOUT};"
 COUNT_POSTGRES = """
 delete from click where ctid = any (array(
     select ctid from click where expires < {now} order by expires limit {prune} for update skip locked));
-with added as (
+with {given}added as (
     insert into click (key, name, expires)
-    select key, name, {now} + kept from unnest({keys}::text[], {names}::text[], {kepts}::int[]) as c (key, name, kept)
-    {where}
+    select key, name, {now} + kept from {source}
     on conflict do nothing
-    returning name)
+    returning name),
+clicked as (
+    select name, count(*) as clicks from added group by name),
+today as (
+    insert into daily (name, day, value)
+    select name, {today}, clicks from clicked order by name
+    on conflict (name, day) do update set value = daily.value + excluded.value)"""
+COUNTED_POSTGRES = """
 insert into counter (name, value)
-select name, count(*) from added group by name order by name
+select name, clicks from clicked order by name
 on conflict (name) do update set value = counter.value + excluded.value
 returning name, value"""
+TODAY_POSTGRES = "to_char(now() at time zone 'UTC', 'YYYY-MM-DD')"
 READ_POSTGRES = "select name, value from counter where name = any ({names}::text[])"
-# Counters that are only permitted by a prefix are made where there is room; those that there are cost nothing.
+
+# Counters that only a prefix permits are made where there is room. The statement leaves out the clicks that may not
+# make theirs, and says so itself: a look afterwards would find the counter that another instance has made meanwhile.
+GIVEN_POSTGRES = """c as materialized (
+    select key, name, kept, exists (select from counter where counter.name = c.name) or name = any ({makes})
+        or exists (select from click where click.key = c.key and click.name = c.name) as may
+    from {source}),
+"""
+LEFT_OUT_POSTGRES = """, counted as ({counted})
+select name, value from counted union all select distinct name, {no_room} from c where not may"""
 # The room is counted in a statement of its own after the lock is taken: the lock's own statement sees the time before.
-WHERE_NAMED = "where name = any ({exact}::text[]) or exists (select from counter where counter.name = c.name)"
 LOCK_POSTGRES = "do $$ begin perform pg_advisory_xact_lock(20261122); end $$;"
-WHERE_ROOM = """where exists (select from counter where counter.name = c.name) or name = any (array(
-        select n from unnest({fresh}::text[]) as n where not exists (select from counter where counter.name = n)
-        order by n limit (select greatest({limit} - count(*), 0) from counter)))"""
+ROOM_POSTGRES = """array(
+    select n from unnest({names}::text[]) as n where not exists (select from counter where counter.name = n)
+    order by n limit (select greatest({limit} - count(*), 0) from counter))"""
+CROWD_POSTGRES = "select '', count(*) from counter union all "
 
 
 async def _count_postgres(clicks: list[Click], connection: Connection) -> dict[str, int]:
-    names = {click.name for click in clicks}
     limits = {click.name: click.limit for click in clicks if click.limit is not None}
-    where = WHERE_NAMED.format(exact=_array(names - limits.keys())) if limits else ""
-    values = await _flight(LIMIT_POSTGRES + _counting(clicks, where), connection)
+    names = {click.name for click in clicks}
+    makes = f"{_array(names - limits.keys())}::text[]" if limits else None
+    values = await _flight(LIMIT_POSTGRES + _counting(clicks, makes), connection)
+    if fresh := [name for name, value in values.items() if value == NO_ROOM]:
+        statement = CROWD_POSTGRES + READ_POSTGRES.format(names=_array(fresh))
+        seen = await _flight(LIMIT_POSTGRES + statement, connection)
+        limit = max(limits[name] for name in fresh)
+        if len(seen) > 1 or seen[""] < limit:  # one of them has been made meanwhile, or there is room
+            clicks = [click for click in clicks if click.name in fresh]
+            makes = ROOM_POSTGRES.format(names=_array(fresh), limit=limit)
+            made = await _flight(LIMIT_POSTGRES + LOCK_POSTGRES + _counting(clicks, makes), connection)
+            values = {name: value for name, value in values.items() if value != NO_ROOM} | made
     # A counter that got nothing new is read afterwards, and that seldom happens. Read in the statement itself, in the
     # snapshot from before, it would lack the click that another instance was just counting under the same key.
-    if names - values.keys():
-        values |= await _read_postgres(sorted(names - values.keys()), connection)
-    if fresh := limits.keys() - values.keys():
-        limit = max(limits[name] for name in fresh)
-        [there] = (await _flight(LIMIT_POSTGRES + "select '', count(*) from counter", connection)).values()
-        if there < limit:
-            clicks = [click for click in clicks if click.name in fresh]
-            where = WHERE_ROOM.format(fresh=_array(fresh), limit=limit)
-            values |= await _flight(LIMIT_POSTGRES + LOCK_POSTGRES + _counting(clicks, where), connection)
-            if repeated := sorted(fresh - values.keys()):
-                values |= await _read_postgres(repeated, connection)
-        values = dict.fromkeys(fresh, NO_ROOM) | values
-    return values
+    repeated = sorted(names - values.keys())
+    return values | await _read_postgres(repeated, connection) if repeated else values
 
 
-def _counting(clicks: list[Click], where: str) -> str:
-    return COUNT_POSTGRES.format(
+def _counting(clicks: list[Click], makes: str | None) -> str:
+    """The statement for these clicks, all of which may make their counters, or only those that `makes` names."""
+    keys, names, kepts = (_array(column) for column in list(zip(*clicks, strict=True))[:3])
+    source = f"unnest({keys}::text[], {names}::text[], {kepts}::int[]) as c (key, name, kept)"
+    statement = COUNT_POSTGRES.format(
         now="extract(epoch from now())::bigint",
+        today=TODAY_POSTGRES,
         prune=_prune(clicks),
-        keys=_array(click.key for click in clicks),
-        names=_array(click.name for click in clicks),
-        kepts=_array(click.kept for click in clicks),
-        where=where,
+        given=GIVEN_POSTGRES.format(source=source, makes=makes) if makes else "",
+        source="c where may" if makes else source,
     )
+    return statement + (
+        LEFT_OUT_POSTGRES.format(counted=COUNTED_POSTGRES, no_room=NO_ROOM) if makes else COUNTED_POSTGRES
+    )
+
+
+DAYS_POSTGRES = """
+select name, string_agg(day || ' ' || value, ',') from daily
+where name = any ({names}::text[]) and day > to_char(now() at time zone 'UTC' - interval '366 days', 'YYYY-MM-DD')
+group by name union all select '', {today}"""
+
+
+async def read_days(names: list[str]) -> dict[str, str]:
+    """Return the clicks per day of these counters like `2026-11-21 3,2026-11-22 4`, and today's date under ''."""
+    return await _attempt(partial(_days_postgres if DATABASE.sqlite is None else _days_sqlite, names))
+
+
+async def _days_postgres(names: list[str], connection: Connection) -> dict[str, str]:
+    statement = DAYS_POSTGRES.format(names=_array(names), today=TODAY_POSTGRES)
+    return await _flight(LIMIT_POSTGRES + statement, connection)
 
 
 async def _read_postgres(names: list[str], connection: Connection) -> dict[str, int]:
     return await _flight(LIMIT_POSTGRES + READ_POSTGRES.format(names=_array(names)), connection)
 
 
-async def _flight(statement: str, connection: Connection) -> dict[str, int]:
+async def _flight(statement: str, connection: Connection) -> dict[str, Any]:
     """Do what pg8000's execute_simple does, but wait for the answer in the event loop.
 
     A thread that waits there fights for the interpreter's lock with the one that answers requests: it costs a third
@@ -440,6 +479,18 @@ async def _read_sqlite(names: list[str], connection: Connection) -> dict[str, in
     return await _in_thread(_values_sqlite, names, connection.exec_driver_sql)
 
 
+async def _days_sqlite(names: list[str], connection: Connection) -> dict[str, str]:
+    statement = (
+        "select name, group_concat(day || ' ' || value) from daily where name in (select value from json_each(?)) "
+        f"and day > date('now', '-366 days') group by name union all select '', {TODAY_SQLITE}"
+    )
+    rows = await _in_thread(lambda: connection.exec_driver_sql(statement, (json.dumps(names),)).all())
+    return {name: days for name, days in rows}  # noqa: C416
+
+
+TODAY_SQLITE = "date('now')"
+
+
 def _write_sqlite(clicks: list[Click], run: Callable[..., CursorResult[str, int]]) -> dict[str, int]:
     now = "cast(strftime('%s', 'now') as integer)"
     run("begin immediate")
@@ -458,6 +509,11 @@ def _write_sqlite(clicks: list[Click], run: Callable[..., CursorResult[str, int]
         ).scalars()
         for name, clicked in Counter(added).items():
             run(
+                f"insert into daily (name, day, value) values (?, {TODAY_SQLITE}, ?) "
+                "on conflict (name, day) do update set value = value + excluded.value",
+                (name, clicked),
+            )
+            run(
                 "insert into counter (name, value) values (?, ?) "
                 "on conflict (name) do update set value = value + excluded.value",
                 (name, clicked),
@@ -471,12 +527,19 @@ def _write_sqlite(clicks: list[Click], run: Callable[..., CursorResult[str, int]
 
 
 def _refused_sqlite(clicks: list[Click], run: Callable[..., CursorResult[Any, Any]]) -> list[str]:
-    limits = {click.name: click.limit for click in clicks if click.limit is not None}
+    limits = [click.limit for click in clicks if click.limit is not None]
     if not limits:
         return []
-    fresh = sorted(limits.keys() - _values_sqlite(list(limits), run).keys())
+    fresh = run(
+        "select distinct json_extract(value, '$[1]') as fresh from json_each(?) as c "
+        "where json_extract(value, '$[3]') is not null "
+        "and not exists (select 1 from counter where name = json_extract(c.value, '$[1]')) and not exists "
+        "(select 1 from click where key = json_extract(c.value, '$[0]') and name = json_extract(c.value, '$[1]')) "
+        "order by fresh",
+        (json.dumps(clicks),),
+    ).scalars()
     there: int = run("select count(*) from counter").scalar_one()
-    return fresh[max(max(limits.values()) - there, 0) :]
+    return list(fresh)[max(max(limits) - there, 0) :]
 
 
 def _values_sqlite(names: list[str], run: Callable[..., CursorResult[str, int]]) -> dict[str, int]:
@@ -498,7 +561,7 @@ def _array(items: Iterable[str | int]) -> str:
 # --- Batches ----------------------------------------------------------------------------------------------------
 
 
-class Batch(Generic[Item]):
+class Batch(Generic[Item, Value]):
     """What waits for one statement together, since when, and the values that all of it will get."""
 
     def __init__(self) -> None:
@@ -506,10 +569,10 @@ class Batch(Generic[Item]):
         self.items: set[Item] = set()
         self.callers = 0
         self.born = loop.time()
-        self.outcome: asyncio.Future[dict[str, int]] = loop.create_future()
+        self.outcome: asyncio.Future[dict[str, Value]] = loop.create_future()
         self.timer = loop.call_at(self.born + DEADLINE, self.fail)
 
-    def succeed(self, values: dict[str, int]) -> None:
+    def succeed(self, values: dict[str, Value]) -> None:
         self.timer.cancel()
         if not self.outcome.done():
             self.outcome.set_result(values)
@@ -520,20 +583,21 @@ class Batch(Generic[Item]):
             self.outcome.set_exception(Unavailable(AWAY))
 
 
-class Batches(Generic[Item]):
+class Batches(Generic[Item, Value]):
     """Items that arrive while a statement is under way wait, and then go together in the next one."""
 
-    def __init__(self, what: str, work: Callable[[list[Item]], Awaitable[dict[str, int]]]) -> None:
+    def __init__(self, what: str, work: Callable[[list[Item]], Awaitable[dict[str, Value]]], size: int) -> None:
         self.work = work
+        self.size = size
         self.outage = Outage(what)
-        self.waiting: deque[Batch[Item]] = deque()
+        self.waiting: deque[Batch[Item, Value]] = deque()
         self.task: asyncio.Task[None] | None = None
 
-    async def ask(self, *items: Item) -> dict[str, int]:
+    async def ask(self, *items: Item) -> dict[str, Value]:
         """Return the counters' values after the batch that the items went with; raise Unavailable."""
         self.outage.refuse()
         batch = self.waiting[-1] if self.waiting else None
-        if batch is None or batch.callers >= BATCH or batch.outcome.done():  # given up before its turn came
+        if batch is None or batch.callers >= self.size or batch.outcome.done():  # given up before its turn came
             if len(self.waiting) >= QUEUE:
                 raise Unavailable("Too many are waiting. Send it again in a moment.")
             batch = Batch()
@@ -556,7 +620,7 @@ class Batches(Generic[Item]):
         finally:
             self.task = None
 
-    async def _settle(self, batch: Batch[Item]) -> None:
+    async def _settle(self, batch: Batch[Item, Value]) -> None:
         """Try until the outcome is known: the keys make it safe to send a batch again that may have been counted."""
         loop = asyncio.get_running_loop()
         pause = 0.02
@@ -616,8 +680,9 @@ class Outage:
 
 
 AWAY = "The database does not answer. Try again in a moment, a click with the same Idempotency-Key."
-CLICKS = Batches("clicks", count_clicks)
-READS = Batches("reads", read_values)
+CLICKS = Batches("clicks", count_clicks, BATCH)
+READS = Batches("reads", read_values, BATCH)
+HISTORIES = Batches("histories", read_days, BATCH // 10)
 
 
 @cache
@@ -652,11 +717,20 @@ async def values(names: list[str]) -> list[int]:
     return [found.get(name, 0) for name in names]
 
 
+async def history(name: str, days: int) -> list[tuple[str, int]]:
+    """Return the last 1 to 366 UTC days and the clicks of each, the oldest first. Raise Unavailable."""
+    found = await HISTORIES.ask(name)
+    clicked = dict(day.split(" ") for day in found.get(name, "").split(",") if day)
+    today = date.fromisoformat(found[""])
+    wanted = [(today - timedelta(days=ago)).isoformat() for ago in reversed(range(days))]
+    return [(day, int(clicked.get(day, 0))) for day in wanted]
+
+
 # --- By hand: python db.py --------------------------------------------------------------------------------------
 
 MOST = 2**53 - 1  # the largest number that every browser shows right
-ROWS = 1000  # of an import in one statement
-Run = Callable[[str], "CursorResult[Any, Any]"]
+ROWS = 2000  # of an import in one statement
+Run = Callable[[str], "CursorResult[*tuple[Any, ...]]"]
 
 
 class Mistake(Exception):
@@ -665,35 +739,64 @@ class Mistake(Exception):
 
 def checked_name(text: str) -> str:
     if not NAME.fullmatch(text):
-        raise Mistake(f"{text!r} is no name. {NAME_RULE}")
+        raise Mistake(f"{text[:60]!r} is no name. {NAME_RULE}")
     return text
 
 
 def checked_value(text: str) -> int:
     if not re.fullmatch("[0-9]{1,16}", text) or int(text) > MOST:
-        raise Mistake(f"{text!r} is no count. Write a whole number from 0 to {MOST}, without separators.")
+        raise Mistake(f"{text[:60]!r} is no count. Write a whole number from 0 to {MOST}, without separators.")
     return int(text)
 
 
-def read_csv(content: bytes) -> dict[str, int]:
+class Imported(NamedTuple):
+    """A counter as an export has it: its count, and its clicks per day, if the file tells them."""
+
+    value: int
+    days: dict[str, int]
+
+
+def checked_days(text: str) -> dict[str, int]:
+    days: dict[str, int] = {}
+    for entry in text.split():
+        day, _, value = entry.partition("=")
+        if not re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", day) or not _is_date(day) or day in days:
+            raise Mistake(f"{entry[:60]!r} is no day, or was there before. Write each once, like 2026-11-22=12")
+        days[day] = checked_value(value)
+    return days
+
+
+def _is_date(text: str) -> bool:
+    with suppress(ValueError):
+        return bool(date.fromisoformat(text))
+    return False
+
+
+HEADER = ["name", "value", "days"]
+
+
+def read_csv(content: bytes) -> dict[str, Imported]:
     """Read the counters of an export, or of anybody's `name,value`; raise Mistake, which says in which line."""
     try:
         reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line = len((content[: error.start] + b"?").splitlines())
         raise Mistake(f"Line {line}: This is no UTF-8. Nothing was imported.") from None
-    counters: dict[str, int] = {}
+    counters: dict[str, Imported] = {}
+    line = 1
     try:
         for row in reader:
-            if not row or (not counters and row == ["name", "value"]):
+            if not row or (not counters and row in (HEADER, HEADER[:2])):
+                line = reader.line_num + 1
                 continue
-            if len(row) != 2:
-                raise Mistake(f"{len(row)} fields instead of 2. Write it like post-1,42")
+            if len(row) not in (2, 3):
+                raise Mistake(f"{len(row)} fields instead of 2 or 3. Write it like post-1,42")
             if row[0] in counters:
                 raise Mistake(f"The counter {row[0]} was there before. Write it once.")
-            counters[checked_name(row[0])] = checked_value(row[1])
+            counters[checked_name(row[0])] = Imported(checked_value(row[1]), checked_days("".join(row[2:])))
+            line = reader.line_num + 1  # where the next row begins, which may have several
     except (Mistake, csv.Error) as error:
-        raise Mistake(f"Line {reader.line_num}: {str(error).rstrip('.')}. Nothing was imported.") from None
+        raise Mistake(f"Line {line}: {str(error).rstrip('.')}. Nothing was imported.") from None
     return counters
 
 
@@ -718,14 +821,15 @@ def get(run: Run, name: str) -> str:
 
 def put(run: Run, name: str, value: str) -> str:
     """Set one count; make the counter where there is none."""
-    load(run, {checked_name(name): checked_value(value)})
+    load(run, {checked_name(name): Imported(checked_value(value), {})})
     return get(run, name)
 
 
 def delete(run: Run, name: str) -> str:
     """Delete one counter."""
     value = get(run, name)
-    run(f"delete from counter where name = '{name}'")  # not its keys: a click sent again must not make it anew
+    for table in ("counter", "daily"):  # but not its keys: a click that is sent again must not make it anew
+        run(f"delete from {table} where name = '{name}'")
     return f"Deleted {name}, which had {value}"
 
 
@@ -734,44 +838,86 @@ def rename(run: Run, old: str, new: str) -> str:
     value = get(run, old)
     if run(f"select 1 from counter where name = '{checked_name(new)}'").scalar():
         raise Mistake(f"There is a counter {new} already. Delete it first, or choose another name.")
-    run(f"update counter set name = '{new}' where name = '{old}'")
+    for table in ("counter", "daily"):
+        run(f"update {table} set name = '{new}' where name = '{old}'")
     return f"{new}\t{value}"
 
 
 def export(run: Run) -> str:
-    """Write all counters to standard output, as CSV."""
+    """Write all counters, with their days, to standard output, as CSV."""
+    values: dict[str, int] = {}
+    days: defaultdict[str, list[str]] = defaultdict(list)
+    for name, value, day, clicks in run(
+        "select counter.name, counter.value, daily.day, daily.value from counter "
+        "left join daily on daily.name = counter.name order by counter.name, daily.day"
+    ):
+        values[name] = value
+        if day is not None:
+            days[name].append(f"{day}={clicks}")
     text = io.StringIO()
-    rows = run("select name, value from counter order by name")
-    csv.writer(text, lineterminator="\n").writerows([("name", "value"), *rows])
+    rows = [(name, str(value), " ".join(days[name])) for name, value in values.items()]
+    csv.writer(text, lineterminator="\n").writerows([HEADER, *rows])
     return text.getvalue()
 
 
-def load(run: Run, counters: Mapping[str, int]) -> str:
+def load(run: Run, counters: Mapping[str, Imported]) -> str:
     """Set the counters that come in on standard input, as CSV: all of them, or none."""
-    rows = [f"('{name}', {value}, {value})" for name, value in counters.items()]
-    for start in range(0, len(rows), ROWS):
-        run(
-            f"insert into counter (name, value, base) values {', '.join(rows[start : start + ROWS])} "
-            "on conflict (name) do update "
-            "set base = counter.base + excluded.value - counter.value, value = excluded.value"
-        )
+    statements: list[str] = []
+    names = [f"'{name}'" for name in counters]
+    values = [f"('{name}', {counter.value})" for name, counter in counters.items()]
+    dated = [f"'{name}'" for name, counter in counters.items() if counter.days]
+    days = [
+        f"('{name}', '{day}', {clicks})" for name, counter in counters.items() for day, clicks in counter.days.items()
+    ]
+    for statement, items in (
+        ("insert into counter (name, value) values {} on conflict (name) do update set value = excluded.value", values),
+        ("delete from daily where name in ({})", dated),
+        ("insert into daily (name, day, value) values {}", days),
+        (
+            "update counter set base = value - coalesce((select sum(daily.value) from daily "
+            "where daily.name = counter.name), 0) where name in ({})",
+            names,
+        ),
+    ):
+        for start in range(0, len(items), ROWS):
+            statements.append(statement.format(", ".join(items[start : start + ROWS])))
+    together = 1 if DATABASE.sqlite is not None else 20  # few flights, for clicks wait meanwhile
+    for start in range(0, len(statements), together):
+        run("; ".join(statements[start : start + together]))
     return f"Imported {len(counters)} counters.\n"
 
 
-READING: dict[str, Callable[..., str]] = {"init": init, "list": show, "get": get, "export": export}
+def audit(run: Run) -> str:
+    """Check that the days of every counter add up to its value, less what was set or imported."""
+    wrong = run(
+        "select name, sum(clicked), sum(days) from "
+        "(select name, value - base as clicked, 0 as days from counter union all select name, 0, value from daily) t "
+        "group by name having sum(clicked) <> sum(days) order by name"
+    ).all()
+    if wrong:
+        lines = [f"{name}: {clicked} clicks, but its days add up to {days}." for name, clicked, days in wrong]
+        raise Mistake("\n".join(lines))
+    return "The days of every counter add up.\n"
+
+
+READING: dict[str, Callable[..., str]] = {"init": init, "list": show, "get": get, "export": export, "audit": audit}
 WRITING: dict[str, Callable[..., str]] = {"set": put, "delete": delete, "rename": rename, "import": load}
 PARAMETERS = {"get": ["NAME"], "set": ["NAME", "VALUE"], "delete": ["NAME"], "rename": ["OLD", "NEW"]}
 
 
 def _together(work: Callable[[Run], str], run: Run) -> str:
     """Work in one transaction, while no click is counted: clicks wait for the moment that it takes."""
+    if DATABASE.sqlite is not None:
+        run("pragma busy_timeout = 30000")
     run("begin" if DATABASE.sqlite is None else "begin immediate")
     try:
-        if DATABASE.sqlite is None:
-            run(f"{LIMIT_POSTGRES} lock table counter in share row exclusive mode")
+        if DATABASE.sqlite is None:  # a tool that is stopped, or a laptop that sleeps, must not stop the clicks
+            run("set local idle_in_transaction_session_timeout = 2000; set local lock_timeout = 2000")
+            run("lock table counter in share row exclusive mode")
         result = work(run)
-    except BaseException:
-        run("rollback")
+    except Exception as error:
+        if _fault(error).code == NO_TABLE:
+            run("rollback")  # after any other one the connection is dropped
         raise
     run("commit")
     return result
@@ -785,6 +931,7 @@ def main() -> None:
         subparser = commands.add_parser(command, help=function.__doc__, description=function.__doc__)
         for parameter in PARAMETERS.get(command, []):
             subparser.add_argument(parameter)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C ends it at once, and the database rolls back
     given = vars(parser.parse_args())
     command = given.pop("command") or "init"
     try:
@@ -795,7 +942,12 @@ def main() -> None:
             return (READING | WRITING)[command](run, *given.values())
 
         whole = partial(_together, work) if command in WRITING else work
-        sys.stdout.write(asyncio.run(_attempt(lambda connection: _in_thread(whole, connection.exec_driver_sql))))
+        text = asyncio.run(_attempt(lambda connection: _in_thread(whole, connection.exec_driver_sql)))
+        if hasattr(signal, "SIGPIPE"):
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `list | head` ends without a word
+        print(text, end="", flush=True)
+    except OSError as error:
+        sys.exit(f"What it says cannot be written: {error}")
     except Mistake as error:
         sys.exit(str(error))
     except Fault as fault:

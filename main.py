@@ -33,6 +33,7 @@ DISCARD_TIME = 2.0  # seconds, for which a body is read, so that its sender gets
 NAMES_LIMIT = 100  # counters in one GET /count
 HEALTH_TIME = 1.8  # seconds
 RETRY_AFTER = "2"  # seconds
+DAYS_LIMIT = 366  # days in one GET /history
 LABEL_LIMIT = 250  # characters on a badge
 
 
@@ -107,12 +108,13 @@ def cacheable(call: Call, content: bytes, media_type: str, headers: dict[str, st
     return answer(content, media_type, 200, headers)
 
 
-READABLE = [(b"access-control-expose-headers", b"Retry-After")]
+READABLE = [(b"access-control-expose-headers", b"Retry-After, Click-Counter-Access")]
 READABLE_EVERYWHERE = [
     (b"access-control-allow-origin", b"*"),
     (b"cross-origin-resource-policy", b"cross-origin"),
     *READABLE,
 ]
+MAY_READ = [(b"click-counter-access", b"read")]  # to a script, a refused click looks like a dead network: this tells
 PREFLIGHT = [
     (b"access-control-allow-methods", b"POST"),
     (b"access-control-allow-headers", b"Idempotency-Key"),
@@ -123,13 +125,18 @@ PREFLIGHT = [
 def sharing(request: Request) -> list[tuple[bytes, bytes]]:
     """Return the headers that let other sites' scripts in: https://fetch.spec.whatwg.org/#http-cors-protocol.
 
-    Everything may be read from everywhere, but for a click, which is for the listed origins.
+    Everything may be read from everywhere, but for a click, which is for the listed origins. With the count, others
+    are told that they may only read.
     """
-    if request.scope["path"] != "/click":
+    path = request.scope["path"]
+    if path not in ("/click", "/count"):
         return READABLE_EVERYWHERE
     vary = (b"vary", b"Origin")
     origin = dict(request.scope["headers"]).get(b"origin", b"")
-    if origin.decode("latin-1") not in ALLOWED_ORIGINS:
+    listed = origin.decode("latin-1") in ALLOWED_ORIGINS
+    if path == "/count":
+        return [vary, *READABLE_EVERYWHERE, *([] if listed or not origin else MAY_READ)]
+    if not listed:
         return [vary]
     allowed = [vary, (b"access-control-allow-origin", origin), *READABLE]
     return allowed + PREFLIGHT if request.method == "OPTIONS" else allowed
@@ -332,6 +339,16 @@ async def count(call: Call) -> Response:
     return answer(parts[0] if len(parts) == 1 else f"[{', '.join(parts)}]", "application/json", 200, {})
 
 
+async def history(call: Call) -> Response:
+    """Answer with the clicks of the last days, the oldest first."""
+    name, days = name_of(call), dict(fields_of(call.query)).get("days", "30")
+    if not re.fullmatch("[1-9][0-9]{0,2}", days) or int(days) > DAYS_LIMIT:
+        raise Problem(400, "Bad Request", f"days must be a number from 1 to {DAYS_LIMIT}.")
+    found = [{"day": day, "value": value} for day, value in await db.history(name, int(days))]
+    content = json.dumps({"name": name, "days": found})
+    return cacheable(call, content.encode(), "application/json", {"Cache-Control": "public, max-age=60"})
+
+
 async def badge_svg(call: Call) -> Response:
     """Answer with the count as a picture, for where no script runs."""
     badge = await badge_of(call)
@@ -378,6 +395,7 @@ ROUTES: dict[str, dict[str, Route]] = {
     **files(Path(__file__).parent / "static"),
     "/click": {"POST": click},
     "/count": {"GET": count},
+    "/history": {"GET": history},
     "/badge.svg": {"GET": badge_svg},
     "/badge.json": {"GET": badge_json},
     "/health": {"GET": health},

@@ -7,6 +7,18 @@ create table if not exists counter (
     base  bigint not null default 0 -- the part of value that was put there, not clicked
 );
 
+-- The clicks of each day: what they add up to is a counter's value, less its base.
+create table if not exists daily (
+    name  text   not null,
+    day   text   not null, -- like 2026-11-22, in UTC, by the database's clock
+    value bigint not null,
+    primary key (name, day)
+);
+
+-- Counters from before there were days: their clicks have none.
+update counter set base = value
+where base <> value and not exists (select 1 from daily where daily.name = counter.name);
+
 -- The keys of the clicks that were counted, until nobody will send them again.
 create table if not exists click (
     key     text   not null,

@@ -11,7 +11,6 @@ const UNUSUAL = 2e3; // ms after which an unanswered click is shown as waiting
 const TIMEOUT = 10e3; // ms; the server answers within 8 s
 const AT_ONCE = 4; // requests
 const LONGEST_PAUSE = 60; // seconds, whatever a Retry-After says
-const SUSPICIONS = 3; // tries that fail while the count can be read, after which a click counts as refused
 const NAMES_AT_ONCE = 50; // counters in one request; the server takes 100
 
 function urlOf(path, names) {
@@ -23,32 +22,36 @@ function urlOf(path, names) {
 // --- The outbox: an item for each click, because two tabs that write one list overwrite each other's clicks ---------
 
 const PREFIX = "click-counter ";
-const unsaved = new Map(); // where storage is full or forbidden
+const own = new Map(); // this page's clicks, by key: storage may be full or forbidden, or cleared by the site
 
 function keep(key, click) {
+  own.set(key, click);
   try {
     localStorage.setItem(PREFIX + key, JSON.stringify(click));
-  } catch {
-    unsaved.set(key, click);
-  }
+  } catch {}
 }
 
 function drop(key) {
-  unsaved.delete(key);
+  own.delete(key);
   try {
     localStorage.removeItem(PREFIX + key);
-  } catch {} // forbidden: then it is not there either
+  } catch {}
 }
 
 function outbox() {
-  const clicks = [...unsaved].map(([key, click]) => ({ key, ...click }));
+  const clicks = new Map(own);
   try {
-    for (const [item, text] of Object.entries(localStorage)) {
-      const click = item.startsWith(PREFIX) && parsed(text);
-      if (click && isOurs(click.url)) clicks.push({ key: item.slice(PREFIX.length), ...click });
+    for (const item of Object.keys(localStorage)) {
+      const click = item.startsWith(PREFIX) && parsed(localStorage.getItem(item));
+      if (click && isOurs(click.url)) clicks.set(item.slice(PREFIX.length), click);
     }
   } catch {}
-  return clicks.sort((a, b) => a.born - b.born);
+  return [...clicks].map(([key, click]) => ({ key, ...click })).sort((a, b) => a.born - b.born);
+}
+
+function stored({ key, newValue }) {
+  if (key?.startsWith(PREFIX) && newValue === null) own.delete(key.slice(PREFIX.length)); // another tab has settled it
+  if (key === null || key.startsWith(PREFIX)) tell();
 }
 
 function isOurs(url) {
@@ -75,7 +78,9 @@ const counters = new Map(); // by name; "" is the server's default one
 let defaultName = "";
 
 function counterOf(name) {
-  if (!counters.has(name)) counters.set(name, { name, elements: new Set(), value: -1, since: 0, refused: 0, missing: false });
+  if (!counters.has(name)) {
+    counters.set(name, { name, elements: new Set(), value: -1, since: -Infinity, refused: 0, waiting: 0, missing: false });
+  }
   return counters.get(name);
 }
 
@@ -83,8 +88,13 @@ function inUse() {
   return [...counters.values()].filter((counter) => counter.elements.size);
 }
 
-function announce(counter, event, detail) {
-  for (const element of counter.elements) {
+// The default counter goes by two names, "" and its own.
+function called(name) {
+  return inUse().filter((counter) => (counter.name || defaultName) === (name || defaultName));
+}
+
+function announce(counter, event, detail, elements = [...counter.elements]) {
+  for (const element of elements) {
     const name = counter.name || defaultName;
     element.dispatchEvent(new CustomEvent(event, { bubbles: true, composed: true, detail: { name, ...detail } }));
   }
@@ -92,14 +102,15 @@ function announce(counter, event, detail) {
 
 // Answers overtake one another: a lower count is news only if it was asked for after the one on the screen had come.
 function show({ name, value }, started) {
-  if (!Number.isSafeInteger(value)) throw new Error("There is no count in the answer.");
-  for (const counter of inUse()) {
-    if ((counter.name || defaultName) !== name || value === counter.value) continue;
-    if (value < counter.value && started < counter.since) continue;
+  for (const counter of called(name)) {
+    counter.missing = false;
+    const news = value !== counter.value && (value > counter.value || started >= counter.since);
+    if (started >= counter.since) counter.since = performance.now();
+    if (!news || !Number.isSafeInteger(value)) continue; // beyond 2^53 a script cannot tell numbers apart
     const first = counter.value < 0;
     counter.value = value;
     counter.since = performance.now();
-    for (const element of counter.elements) element.render(!first);
+    for (const element of counter.elements) element.refresh(!first);
     announce(counter, "counter-value", { value });
     delay = SOONEST;
   }
@@ -108,16 +119,18 @@ function show({ name, value }, started) {
 function tell() {
   const late = outbox().filter((click) => failures || Date.now() - click.born >= UNUSUAL);
   for (const counter of inUse()) {
-    const waiting = late.filter((click) => click.url === urlOf("click", [counter.name])).length;
+    const waiting = late.filter((click) => called(nameOf(click)).includes(counter)).length;
     const lines = [];
     if (waiting) lines.push(`${clicks(waiting)} ${waiting === 1 ? "is" : "are"} waiting. Counted as soon as the server can be reached.`);
     if (counter.refused) lines.push(`${clicks(counter.refused)} could not be counted.`);
     if (counter.refused && forbidden) lines.push("This site may only show the count.");
-    if (counter.missing) lines.push("There is no such counter.");
-    else if (counter.value < 0 && unreadable && !waiting) lines.push("The count cannot be read just now.");
-    for (const element of counter.elements) element.say(lines.join(" "));
-    if (waiting !== (counter.waiting ?? 0)) announce(counter, "counter-waiting", { waiting });
+    const speaker = counter.elements.has(counter.pressed) ? counter.pressed : [...counter.elements][0];
+    const common = counter.missing ? "There is no such counter." : "The count cannot be read just now.";
+    if (counter.missing || (counter.value < 0 && unreadable && !waiting)) lines.push(common);
+    for (const element of counter.elements) element.say(element === speaker ? lines.join(" ") : "");
+    const before = counter.waiting;
     counter.waiting = waiting;
+    if (waiting !== before) announce(counter, "counter-waiting", { waiting });
   }
 }
 
@@ -128,16 +141,17 @@ function clicks(number) {
 // --- Sending ----------------------------------------------------------------------------------------------------
 
 const sending = new Set();
-const suspected = new Map(); // how often a click failed while the count could be read
-let accepted = false; // whether the server has taken a click from this site
-let forbidden = false; // whether it takes none from this site
+let forbidden = false; // whether the server takes no clicks from this site
 let failures = 0; // in a row
 let pausedUntil = 0; // performance.now(), which no clock that is set moves
 let serverSaidWhen = false; // whether pausedUntil comes from Retry-After
 let timer;
 
-function click(name) {
-  counterOf(name).refused = 0;
+function click(name, element) {
+  for (const counter of called(name)) {
+    counter.refused = 0;
+    counter.pressed = element;
+  }
   keep(newKey(), { url: urlOf("click", [name]), born: Date.now() });
   if (!serverSaidWhen) pausedUntil = 0;
   deliver();
@@ -173,24 +187,24 @@ async function send(click) {
     if (refusedForGood(response)) giveUp(click, (await response.json()).detail);
     else if (response.ok) counted(click, await response.json(), started);
     else wait(Number(response.headers.get("Retry-After")));
-  } catch (error) {
-    await failed(click, error);
+  } catch {
+    if (foreign && (await isForbidden(nameOf(click)))) giveUp(click, "This site's origin must be listed in ALLOWED_ORIGINS.");
+    else wait(0);
   }
   sending.delete(click.key);
   deliver();
 }
 
 function counted(click, answer, started) {
-  if (nameOf(click) === "") defaultName = answer.name;
-  show(answer, started);
+  if (!Number.isInteger(answer.value)) throw new Error("There is no count in the answer.");
   drop(click.key);
-  suspected.delete(click.key);
-  accepted = true;
   forbidden = false;
   failures = 0;
   pausedUntil = 0;
   serverSaidWhen = false;
-  announce(counterOf(nameOf(click)), "counter-counted", { value: answer.value });
+  if (nameOf(click) === "") defaultName = answer.name;
+  show(answer, started);
+  for (const counter of called(answer.name)) announce(counter, "counter-counted", { value: answer.value });
   delay = SOONEST;
   if (!polling) pollAgain();
 }
@@ -206,23 +220,13 @@ function refusedForGood(response) {
   return status >= 400 && status < 500 && ![408, 425, 429].includes(status) && type.startsWith("application/problem+json");
 }
 
-// To a script, a site that is not listed and a network that is gone look the same. But then the count can be read.
-async function failed(click, error) {
-  if (!foreign || accepted || error.name !== "TypeError" || !(await canRead(nameOf(click)))) return wait(0);
-  const times = (suspected.get(click.key) ?? 0) + 1;
-  suspected.set(click.key, times);
-  if (times < SUSPICIONS && !forbidden) {
-    pausedUntil = performance.now() + 400;
-  } else {
-    forbidden = true;
-    giveUp(click, "This site's origin must be listed in ALLOWED_ORIGINS.");
-  }
-}
-
-async function canRead(name) {
+// To a script, a refusal of its site and a network that is gone look the same. But the count may be read from everywhere,
+// and with it the server says whether this site may click.
+async function isForbidden(name) {
   try {
     const response = await fetch(urlOf("count", [name]), { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) });
-    return response.ok ? Number.isSafeInteger((await response.json()).value) : refusedForGood(response);
+    forbidden = response.headers.get("Click-Counter-Access") === "read";
+    return forbidden;
   } catch {
     return false;
   }
@@ -230,10 +234,10 @@ async function canRead(name) {
 
 function giveUp(click, reason) {
   drop(click.key);
-  suspected.delete(click.key);
-  const counter = counterOf(nameOf(click));
-  counter.refused += 1;
-  announce(counter, "counter-refused", { reason });
+  for (const counter of called(nameOf(click))) {
+    counter.refused += 1;
+    announce(counter, "counter-refused", { reason });
+  }
 }
 
 function wait(retryAfter) {
@@ -256,11 +260,13 @@ let unreadable = false;
 
 async function poll() {
   clearTimeout(pollTimer);
+  pollTimer = undefined;
   if (document.hidden || polling || !inUse().length) return;
   polling = true;
   joined = false;
   delay = Math.min(delay * 1.4, LATEST); // but for what `show` and `counted` make of it
-  const names = [...new Set(inUse().filter((counter) => !counter.missing).map((counter) => counter.name || defaultName))];
+  const asked = inUse().filter((counter) => !counter.missing);
+  const names = [...new Set(asked.map((counter) => counter.name || defaultName))];
   const groups = names.includes("") ? [[""]] : []; // the default one's name is known once it has been asked for
   const named = names.filter(Boolean);
   for (let at = 0; at < named.length; at += NAMES_AT_ONCE) groups.push(named.slice(at, at + NAMES_AT_ONCE));
@@ -273,6 +279,8 @@ async function poll() {
   tell();
 }
 
+// Read these counts with one request, and tell whether that worked. One name that is not permitted spoils the answer for
+// all: then each half is asked for.
 async function readCounts(names) {
   const started = performance.now();
   try {
@@ -282,8 +290,13 @@ async function readCounts(names) {
       if (names[0] === "") defaultName = answer.name;
       for (const count of [answer].flat()) show(count, started);
     } else if (refusedForGood(response)) {
-      if (names.length > 1) return (await Promise.all(names.map((name) => readCounts([name])))).every(Boolean);
-      for (const counter of inUse()) if ((counter.name || defaultName) === names[0]) miss(counter, await response.json());
+      const half = names.length >> 1;
+      if (half) return (await Promise.all([names.slice(0, half), names.slice(half)].map(readCounts))).every(Boolean);
+      const { detail } = await response.json();
+      for (const counter of called(names[0])) {
+        counter.missing = true;
+        announce(counter, "counter-missing", { reason: detail });
+      }
     }
     return response.ok || refusedForGood(response);
   } catch {
@@ -291,9 +304,16 @@ async function readCounts(names) {
   }
 }
 
-function miss(counter, problem) {
-  counter.missing = true;
-  announce(counter, "counter-refused", { reason: problem.detail });
+// An element has come: ask for its count, unless that is known and not old.
+function join(counter) {
+  counter.missing = false;
+  if (counter.value < 0 || performance.now() - counter.since > SOONEST) {
+    joined = true;
+    queueMicrotask(poll); // after the elements beside it have come
+  } else if (!pollTimer && !polling) {
+    pollAgain();
+  }
+  tell();
 }
 
 function pollAgain() {
@@ -304,6 +324,7 @@ function pollAgain() {
 function wake() {
   if (document.hidden) return;
   delay = SOONEST;
+  for (const counter of counters.values()) counter.missing = false;
   poll();
   deliver();
 }
@@ -370,7 +391,7 @@ const inside = sheetOf(`
     font-size: 0.875em;
   }
   [part="note"]:empty {
-    display: none;
+    position: absolute; /* takes no room, but is there: else a screen reader would miss what it says first */
   }
   @media (prefers-reduced-motion: no-preference) {
     .changed {
@@ -384,6 +405,8 @@ const inside = sheetOf(`
     }
   }`);
 
+let historySheet;
+
 function part(tag, name) {
   const element = document.createElement(tag);
   element.setAttribute("part", name);
@@ -394,16 +417,18 @@ function isContent(node) {
   return node instanceof Element ? node.localName !== "noscript" : node instanceof Text && node.data.trim() !== "";
 }
 
-// Attributes: `name` of the counter, `readonly` to only show it, `format` like "({}x)". An <output> inside shows the
-// count and a <form> inside sends it; what is not there the element makes itself.
+// Attributes: `name` of the counter, `readonly` to only show it, `format` like "({}x)", `history` to show the last days.
+// An <output> inside shows the count and a <form> inside sends it; what is not there the element makes itself.
 class ClickCounter extends HTMLElement {
-  static observedAttributes = ["name", "readonly", "format"];
+  static observedAttributes = ["name", "readonly", "format", "history"];
 
   #slot = document.createElement("slot");
   #button = part("button", "button");
   #label = document.createElement("span");
   #output = part("output", "count");
   #note = part("span", "note");
+  #past = part("div", "history");
+  #history = null; // once its script is there
   #counter = null;
 
   constructor() {
@@ -414,16 +439,21 @@ class ClickCounter extends HTMLElement {
     this.#button.type = "button";
     this.#button.append(this.#label);
     this.#label.textContent = "Like";
+    this.#output.ariaLive = "off"; // but for the visitor's own clicks
     this.#note.setAttribute("role", "status");
-    this.#slot.addEventListener("slotchange", () => this.#arrange());
-    this.#button.addEventListener("click", (event) => this.#click(event));
-    this.addEventListener("submit", (event) => this.#click(event));
+    this.#note.lang = "en";
+    this.#note.dir = "ltr";
+    this.#button.addEventListener("click", () => this.#press());
+    this.addEventListener("submit", (event) => this.#submit(event));
     this.addEventListener("animationend", (event) => event.composedPath()[0].classList.remove("changed"));
+    new MutationObserver(() => this.#arrange()).observe(this, { childList: true, characterData: true, subtree: true });
   }
 
   connectedCallback() {
     const root = this.getRootNode();
-    if (!root.adoptedStyleSheets.includes(outside)) root.adoptedStyleSheets = [...root.adoptedStyleSheets, outside];
+    try {
+      if (!root.adoptedStyleSheets.includes(outside)) root.adoptedStyleSheets = [...root.adoptedStyleSheets, outside];
+    } catch {} // moved into another document, which cannot share them
     this.#join();
   }
 
@@ -432,50 +462,90 @@ class ClickCounter extends HTMLElement {
     this.#counter = null;
   }
 
-  attributeChangedCallback(attribute) {
-    if (!this.#counter) return;
+  attributeChangedCallback(attribute, before, now) {
+    if (!this.#counter || before === now) return;
     if (attribute === "name") {
       this.disconnectedCallback();
       this.#join();
+      const { value } = this.#counter;
+      if (value >= 0) announce(this.#counter, "counter-value", { value }, [this]);
+    } else {
+      this.#arrange();
     }
-    this.#arrange();
   }
 
   #join() {
     this.#counter = counterOf(this.getAttribute("name") ?? "");
     this.#counter.elements.add(this);
-    joined = true;
     this.#arrange();
-    queueMicrotask(poll); // after the elements beside it have come
+    this.#updateHistory();
+    join(this.#counter);
   }
 
   #arrange() {
+    if (!this.#counter) return;
     const own = !this.hasAttribute("readonly") && !this.querySelector("form");
     const place = own ? this.#button : this.shadowRoot;
     if (this.#slot.parentNode !== place) place.prepend(this.#slot);
     if (!own) this.#button.remove();
-    else if (!this.#button.isConnected) this.shadowRoot.prepend(this.#button);
+    else if (!this.#button.parentNode) this.shadowRoot.prepend(this.#button);
     this.#label.hidden = [...this.childNodes].some(isContent);
     if (this.#shown() !== this.#output) this.#output.remove();
-    else if (!this.#output.isConnected) this.#note.before(this.#output);
+    else if (!this.#output.parentNode) this.#note.before(this.#output);
+    if (!this.hasAttribute("history")) this.#past.remove();
+    else if (!this.#past.parentNode) this.#showHistory();
     this.render();
+  }
+
+  async #showHistory() {
+    this.shadowRoot.append(this.#past);
+    try {
+      const { History, STYLE } = await import("./history.js");
+      historySheet ??= sheetOf(STYLE);
+      if (!this.#history) this.shadowRoot.adoptedStyleSheets.push(historySheet);
+      this.#history ??= new History(this.#past);
+      this.#updateHistory();
+    } catch {
+      this.#past.remove(); // no network, and not cached: the count needs none of it
+    }
+  }
+
+  #updateHistory() {
+    const { name, value } = this.#counter ?? {};
+    if (!this.#history || !this.#past.parentNode) return;
+    if (value >= 0) this.#history.update(urlOf("history", [name]));
+    else this.#history.clear();
   }
 
   #shown() {
     return this.querySelector("output") ?? this.#output;
   }
 
-  #click(event) {
+  #submit(event) {
+    const action = new URL(event.target.getAttribute("action") ?? "", document.baseURI);
+    if (!action.pathname.endsWith("/click")) return; // a form of the page's own
     event.preventDefault();
-    if (!this.hasAttribute("readonly")) click(this.#counter.name);
+    this.#press();
   }
 
-  render(changed = false) {
+  #press() {
+    if (!this.#counter || this.hasAttribute("readonly")) return;
+    this.#output.ariaLive = "polite";
+    setTimeout(() => (this.#output.ariaLive = "off"), UNUSUAL);
+    click(this.#counter.name, this);
+  }
+
+  refresh(changed) {
+    this.render();
+    if (changed) this.#shown().classList.add("changed");
+    this.#updateHistory();
+  }
+
+  render() {
     const { value } = this.#counter;
     const output = this.#shown();
     const text = value < 0 ? "" : (this.getAttribute("format") ?? "{}").replace("{}", format.format(value));
     if (output.textContent !== text) output.textContent = text;
-    if (changed) output.classList.add("changed");
   }
 
   say(text) {
@@ -486,6 +556,7 @@ class ClickCounter extends HTMLElement {
 document.addEventListener("visibilitychange", wake);
 addEventListener("pageshow", (event) => event.persisted && wake());
 addEventListener("online", online);
-addEventListener("storage", tell); // another tab counted, or left, a click
-if (!customElements.get("click-counter")) customElements.define("click-counter", ClickCounter);
+addEventListener("storage", stored);
+if (customElements.get("click-counter")) console.warn(`<click-counter> is another server's here, not that of ${server}`);
+else customElements.define("click-counter", ClickCounter);
 deliver();

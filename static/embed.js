@@ -4,6 +4,8 @@ const server = new URL(".", import.meta.url);
 const wishes = document.querySelector("#wishes");
 const { name, label, page } = wishes.elements;
 const hint = document.querySelector("#hint");
+const pageHint = document.querySelector("#page-hint");
+const PAGE_HINT = pageHint.textContent;
 const preview = document.querySelector("#preview");
 const image = document.querySelector("#badge");
 let badge = "";
@@ -21,7 +23,7 @@ function escaped(text) {
 function snippet() {
   const text = escaped(label.value.trim() || "Like");
   const element = `<script type="module" src="${new URL("click-counter.js", server)}"></script>\n<click-counter name="${name.value}">`;
-  if (!page.value || !page.validity.valid) return `${element}${text}</click-counter>`;
+  if (!isPage()) return `${element}${text}</click-counter>`;
   return `${element}
   <form method="post" action="${escaped(addressOf("click", { name: name.value }))}">
     <input type="hidden" name="return" value="${escaped(page.value)}">
@@ -30,22 +32,26 @@ function snippet() {
 </click-counter>`;
 }
 
+function isPage() {
+  return page.validity.valid && /^https?:/i.test(page.value);
+}
+
 function write(id, text) {
   document.getElementById(id).textContent = text;
 }
 
 function showLines() {
-  hint.textContent = "";
-  if (!name.checkValidity()) {
-    hint.textContent = "A name has 1 to 100 characters out of A-Z a-z 0-9 . _ - : / and nothing else.";
-    return;
-  }
-  const site = page.value && page.validity.valid ? new URL(page.value).origin : "https://example.com";
+  const well = name.checkValidity();
+  hint.textContent = well ? "" : "A name has 1 to 100 characters out of A-Z a-z 0-9 . _ - : / and nothing else.";
+  pageHint.textContent = page.value && !isPage() ? "Write the whole address, like https://example.com/post-1" : PAGE_HINT;
+  for (const section of document.querySelectorAll("section")) section.hidden = !well;
+  if (!well) return;
+  const site = isPage() ? new URL(page.value).origin : "https://example.com";
   badge = addressOf("badge.svg", { name: name.value, label: label.value.trim() || "Like" });
   const policy = ["script-src", "connect-src", "img-src", "form-action"];
   write("snippet", snippet());
   write("setting", `ALLOWED_ORIGINS=${site}`);
-  write("policy", policy.map((directive) => `${directive} ${server.origin};`).join(" "));
+  write("policy", policy.map((directive) => `${directive} 'self' ${server.origin};`).join("\n"));
   write("html", `<img src="${escaped(badge)}" alt="${escaped(label.value.trim() || "Like")}">`);
   write("markdown", `![${label.value.trim().replace(/[[\]\\]/g, "\\$&") || "Like"}](${badge})`);
   image.src = badge;
@@ -81,7 +87,11 @@ wishes.addEventListener("input", () => {
   timer = setTimeout(showLines, 300); // no request for each letter
 });
 preview.addEventListener("counter-value", (event) => (image.src = `${badge}&fresh=${event.detail.value}`));
-preview.addEventListener("counter-refused", (event) => (hint.textContent = event.detail.reason));
+preview.addEventListener("counter-missing", (event) => (hint.textContent = event.detail.reason));
 for (const button of document.querySelectorAll("[data-copies]")) button.addEventListener("click", copy);
-name.value = new URLSearchParams(location.search).get("name") ?? (await defaultName().catch(() => ""));
+name.value = new URLSearchParams(location.search).get("name") ?? "";
+if (!name.value) {
+  const standard = await defaultName().catch(() => "");
+  name.value ||= standard; // unless something has been typed meanwhile
+}
 showLines();

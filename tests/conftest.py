@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
-from servers import Function, Postgres
+from servers import COUNTER, Function, Postgres
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,6 +41,13 @@ class Database:
 
     def values(self) -> dict[str, int]:
         return dict(self.sql("select name, value from counter"))
+
+    def days(self, name: str = COUNTER) -> dict[str, int]:
+        return dict(self.sql(f"select day, value from daily where name = '{name}'"))
+
+    def clicks_of_all_days(self) -> dict[str, int]:
+        """What the days of each counter add up to; equals its value where nothing was set."""
+        return {name: int(total) for name, total in self.sql("select name, sum(value) from daily group by name")}
 
     def keys(self, name: str) -> set[str]:
         return {key for (key,) in self.sql(f"select key from click where name = '{name}'")}

@@ -2,12 +2,15 @@
 
 import csv
 import io
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
-from servers import COUNTER, ROOT, new_key, rows
+from servers import COUNTER, ROOT, new_key, rows, wait_until
 
 
 class Tool:
@@ -129,6 +132,8 @@ WRONG = {
     "semicolons": ("a;1\nb;2\n", "Line 1: 1 fields"),
     "twice": ("a,1\nb,2\na,3\n", "Line 3: The counter a was there before."),
     "quote": ('a,1\n"b,2\n', "Line 2: unexpected end of data."),
+    "quote over several lines": ('a,1\n"b,2\nc,3\nd,4\n', "Line 2: unexpected end of data."),
+    "value over several lines": ('a,1\nb,"2\nc"\nd,4\n', "Line 2: '2\\nc' is no count."),
     "header in the middle": ("a,1\nname,value\n", "Line 2: 'value' is no count."),
 }
 
@@ -249,6 +254,47 @@ def test_deleting_under_load_never_makes_room_for_two(on_postgres, postgres, sta
         clicking.join()
     assert sent == [409]
     assert on_postgres.values() == {"post-2": 1}
+
+
+def test_tool_that_is_stopped_does_not_stop_the_clicks(function, on_postgres, start, tmp_path):
+    """As by Ctrl+Z, or a laptop that sleeps, in the moment in which it holds the lock."""
+    function = start(on_postgres.url)
+    function.click()
+    tool = Tool(on_postgres.url, tmp_path)
+    locked = "select 1 from pg_locks where mode = 'ShareRowExclusiveLock' and granted"
+    given = "\n".join(f"post-{number},{number}" for number in range(100_000)).encode()
+    (tmp_path / "given").write_bytes(given)
+    with (tmp_path / "given").open() as file:
+        environment = {"DATABASE_URL": on_postgres.url}
+        process = subprocess.Popen([sys.executable, ROOT / "db.py", "import"], stdin=file, env=environment,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    wait_until(lambda: on_postgres.sql(locked))
+    process.send_signal(signal.SIGSTOP)
+    try:
+        wait_until(lambda: function.click().status == 200)
+    finally:
+        process.send_signal(signal.SIGCONT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert b"Traceback" not in said
+    assert "post-1" not in on_postgres.values()
+    assert tool("import", given=given) == "Imported 100000 counters.\n"
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_failure(tool):
+    tool("import", given="\n".join(f"post-{number},1" for number in range(20_000)).encode())
+    command = f"{sys.executable} {ROOT / 'db.py'} list | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, env={**os.environ, "DATABASE_URL": tool.url})
+    assert (done.stdout, done.stderr) == (b"post-0\t1\n", b"")
+
+
+def test_interrupted_tool_ends_without_a_word(tool):
+    command = [sys.executable, ROOT / "db.py", "import"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env={"DATABASE_URL": tool.url})
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20)[1] == b""
+    assert process.returncode == -signal.SIGINT
 
 
 def test_password_is_never_shown(tmp_path):

@@ -88,7 +88,7 @@ def clicks_of_which_a_third_comes_twice(number):
 
 def check_exactly_once(database, clicks, sent, answers):
     assert [answer.status for answer in answers] == [200] * len(sent)
-    assert database.values() == Counter(name for name, _ in clicks)
+    assert database.values() == database.clicks_of_all_days() == Counter(name for name, _ in clicks)
     for name in NAMES:
         assert database.keys(name) == {key for of, key in clicks if of == name}
         values = [answer.value for (of, _), answer in zip(sent, answers, strict=True) if of == name]
@@ -282,13 +282,13 @@ def check_race(database, functions, most, clients):
     names = [f"post-{number}" for number in range(1000)]
     answers = send_all(functions, [(name, new_key()) for name in names], clients)
     made = {name for name, answer in zip(names, answers, strict=True) if answer.status == 200}
-    assert {answer.status for answer in answers} == {200, 409}
+    assert {answer.status for answer in answers} == {200, 409}, [function.output() for function in functions]
     assert len(made) == most
     assert database.values() == dict.fromkeys(made, 1)
     assert database.sql("select count(*) from click") == [(most,)]
     again = send_all(functions, [(name, new_key()) for name in sorted(made) * 3], clients=32)
     assert {answer.status for answer in again} == {200}
-    assert database.values() == dict.fromkeys(made, 4)
+    assert database.values() == database.clicks_of_all_days() == dict.fromkeys(made, 4)
 
 
 def test_thousand_clients_that_race_for_new_names_leave_exactly_the_limit(on_postgres, start):
@@ -298,6 +298,36 @@ def test_thousand_clients_that_race_for_new_names_leave_exactly_the_limit(on_pos
 
 def test_race_for_new_names_on_sqlite(on_sqlite, start):
     check_race(on_sqlite, [start(on_sqlite.url, COUNTERS="post-*", MAX_COUNTERS="250")], 250, clients=64)
+
+
+def test_counter_that_is_made_while_the_statement_waits_gets_its_clicks(on_postgres, postgres, start):
+    """The statement has looked, and found no post-1, before another instance makes it: no click may get lost."""
+    function = start(on_postgres.url, COUNTERS="bye,hello,post-*", MAX_COUNTERS="5")
+    function.click("bye")
+    function.click("hello")
+    with postgres.connected(on_postgres.name) as other, ThreadPoolExecutor(3) as pool:
+        rows(other, "begin; select * from counter where name = 'hello' for update")
+        first = pool.submit(function.click, "hello")
+        wait_for_lock(on_postgres)
+        key = new_key()
+        sent = [pool.submit(function.click, "bye"), pool.submit(function.click, "post-1", key)]
+        time.sleep(0.2)
+        rows(other, "commit; begin; select * from counter where name = 'bye' for update")
+        assert first.result().status == 200
+        wait_for_lock(on_postgres)
+        rows(other, "insert into counter (name, value, base) values ('post-1', 1, 1); commit")
+        assert [answer.result().value for answer in sent] == [2, 2]
+    assert on_postgres.keys("post-1") == {key}
+
+
+def test_first_clicks_at_once_on_the_last_counter_that_has_room_are_all_counted(on_postgres, start):
+    functions = [start(on_postgres.url, COUNTERS="hello,post-*", MAX_COUNTERS="2") for _ in range(3)]
+    functions[0].click("hello")
+    for number in range(30):
+        answers = send_all(functions, [(f"post-{number}", new_key()) for _ in range(9)], clients=9)
+        assert [answer.status for answer in answers] == [200] * 9
+        assert on_postgres.values() == {"hello": 1, f"post-{number}": 9}
+        on_postgres.sql("delete from counter where name <> 'hello'")
 
 
 def test_counter_that_another_instance_is_just_making_takes_its_room(on_postgres, postgres, start):
@@ -327,5 +357,8 @@ def test_key_of_a_counter_that_was_deleted_does_not_make_it_again(function, data
     for name in (COUNTER, "post-1"):
         assert function.click(name, key).value == 1
         database.sql(f"delete from counter where name = '{name}'")
-        function.click(name, key)
+        assert function.click(name, key).value == 0
     assert database.values() == {}
+    database.sql(f"insert into counter (name, value) values {', '.join(f'({number}, 0)' for number in range(20))}")
+    assert function.click("post-1", key).value == 0
+    assert function.click("post-1").status == 409

@@ -122,13 +122,14 @@ class Load:
             client.connection.close()
 
     def check(self, database):
-        """Acknowledged keys are among the stored ones, stored among the sent, and each value is their number."""
+        """Acknowledged keys are among the stored ones, stored among the sent; each value and its days are so many."""
         assert self.wrong == []
         assert self.slowest < 8
         for name in NAMES:
             stored = database.keys(name)
             assert self.counted[name] <= stored <= self.sent[name]
             assert database.values()[name] == len(stored) == self.clicks[name]
+            assert database.clicks_of_all_days()[name] == self.clicks[name]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,192 @@
+// The clicks of the last 30 days, as a quiet bar chart: <click-counter history> loads this. Hover, touch and arrow keys
+// tell a day's number; a screen reader gets a sentence and a table. Every number is one that the server gave.
+
+const DAYS = 30;
+const HEIGHT = 40; // of the drawing, in its own units; a day is 10 wide
+const PAUSE = 2e3; // ms between two requests
+const SVG = "http://www.w3.org/2000/svg";
+
+const number = new Intl.NumberFormat();
+const date = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "long", timeZone: "UTC" });
+
+export const STYLE = `
+  [part="history"] {
+    flex-basis: 100%;
+    min-block-size: 5.5em;
+    font-size: 0.875em;
+  }
+  [role="slider"] {
+    inline-size: 100%;
+    max-inline-size: 24em;
+    margin-inline: auto;
+    touch-action: pan-y;
+  }
+  [role="slider"]:focus-visible {
+    outline: 2px solid var(--click-counter-focus, currentColor);
+    outline-offset: 4px;
+  }
+  svg {
+    display: block;
+    inline-size: 100%;
+    block-size: 3em;
+    color: var(--click-counter-bar, currentColor);
+  }
+  rect {
+    fill: currentColor;
+    fill-opacity: 0.45;
+  }
+  rect:last-of-type {
+    fill-opacity: 0.7;
+  }
+  rect.chosen {
+    fill-opacity: 1;
+  }
+  p {
+    margin: 0.4em 0 0;
+  }
+  table {
+    position: absolute;
+    inline-size: 1px;
+    block-size: 1px;
+    overflow: hidden;
+    clip-path: inset(50%);
+    white-space: nowrap;
+  }
+  @media (prefers-reduced-motion: no-preference) {
+    rect {
+      transition: y 200ms ease-out, height 200ms ease-out;
+    }
+  }`;
+
+function clicks(value) {
+  return value === 1 ? "1 click" : `${number.format(value)} clicks`;
+}
+
+function dayOf({ day }) {
+  return date.format(new Date(`${day}T00:00:00Z`));
+}
+
+function sentence(days) {
+  const sum = days.reduce((total, { value }) => total + value, 0);
+  if (!sum) return `No clicks in the last ${days.length} days.`;
+  const best = days.reduce((most, day) => (day.value >= most.value ? day : most));
+  return `${clicks(sum)} in the last ${days.length} days, most on ${dayOf(best)}: ${number.format(best.value)}.`;
+}
+
+function make(tag, attributes = {}, ...content) {
+  const element = tag === "svg" || tag === "rect" ? document.createElementNS(SVG, tag) : document.createElement(tag);
+  for (const [attribute, value] of Object.entries(attributes)) element.setAttribute(attribute, value);
+  element.append(...content);
+  return element;
+}
+
+export class History {
+  #place;
+  #url = "";
+  #days = [];
+  #chosen = -1; // the day that is asked about
+  #asking = false;
+  #askedAt = -PAUSE; // performance.now()
+  #again = false;
+  #timer;
+
+  #bars = Array.from({ length: DAYS }, (_, index) => make("rect", { x: index * 10 + 1, width: 8 }));
+  #chart = make(
+    "div",
+    { role: "slider", tabindex: 0, "aria-label": "Day", "aria-valuemin": 1, "aria-valuemax": DAYS },
+    make("svg", { viewBox: `0 0 ${DAYS * 10} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": true }, ...this.#bars),
+  );
+  #text = make("p");
+  #rows = make("tbody");
+  #table = make(
+    "table",
+    {},
+    make("caption", {}, "Clicks per day (UTC)"),
+    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Day"), make("th", { scope: "col" }, "Clicks"))),
+    this.#rows,
+  );
+
+  constructor(place) {
+    this.#place = place;
+    this.#chart.addEventListener("pointermove", (event) => this.#point(event));
+    this.#chart.addEventListener("pointerdown", (event) => this.#point(event));
+    this.#chart.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && this.#choose(-1));
+    this.#chart.addEventListener("blur", () => this.#choose(-1));
+    this.#chart.addEventListener("keydown", (event) => this.#press(event));
+  }
+
+  // Ask for the days again, whenever the count changes, but not more often than every two seconds.
+  async update(url) {
+    if (url !== this.#url) this.clear();
+    this.#url = url;
+    this.#again = true;
+    if (this.#asking) return;
+    this.#asking = true;
+    clearTimeout(this.#timer);
+    while (this.#again) {
+      const pause = this.#askedAt + PAUSE - performance.now();
+      if (pause > 0) await new Promise((done) => setTimeout(done, pause));
+      this.#again = false;
+      this.#askedAt = performance.now();
+      await this.#ask();
+    }
+    this.#asking = false;
+    if (!this.#days.length) this.#timer = setTimeout(() => this.#place.isConnected && this.update(this.#url), 10 * PAUSE);
+  }
+
+  async #ask() {
+    const url = this.#url;
+    try {
+      const response = await fetch(url, { cache: "no-cache", signal: AbortSignal.timeout(10e3) });
+      if (!response.ok) return;
+      const { days } = await response.json();
+      if (url === this.#url && days.length === DAYS) this.#draw(days);
+    } catch {} // what is drawn stays, with its days; the count's own note tells what is wrong
+  }
+
+  clear() {
+    this.#url = "";
+    this.#days = [];
+    this.#chosen = -1;
+    this.#place.replaceChildren();
+  }
+
+  #draw(days) {
+    this.#days = days;
+    if (!this.#chart.isConnected) this.#place.replaceChildren(this.#chart, this.#text, this.#table);
+    const most = Math.max(...days.map(({ value }) => value));
+    for (const [index, { value }] of days.entries()) {
+      const height = value ? Math.max(3, (value / most) * HEIGHT) : 1;
+      this.#bars[index].setAttribute("y", HEIGHT - height);
+      this.#bars[index].setAttribute("height", height);
+    }
+    this.#rows.replaceChildren(
+      ...days.map((day) => make("tr", {}, make("th", { scope: "row" }, dayOf(day)), make("td", {}, number.format(day.value)))),
+    );
+    this.#choose(this.#chosen);
+  }
+
+  #choose(index) {
+    this.#chosen = index;
+    for (const bar of this.#bars) bar.classList.toggle("chosen", bar === this.#bars[index]);
+    const day = this.#days[index < 0 ? DAYS - 1 : index];
+    const told = `${dayOf(day)}: ${clicks(day.value)}`;
+    this.#chart.setAttribute("aria-valuenow", (index < 0 ? DAYS - 1 : index) + 1);
+    this.#chart.setAttribute("aria-valuetext", told);
+    const text = index < 0 ? sentence(this.#days) : told;
+    if (this.#text.textContent !== text) this.#text.textContent = text;
+  }
+
+  #point(event) {
+    const { left, width } = this.#chart.getBoundingClientRect();
+    this.#choose(Math.max(0, Math.min(DAYS - 1, Math.floor(((event.clientX - left) / width) * DAYS))));
+  }
+
+  #press(event) {
+    const from = this.#chosen < 0 ? DAYS - 1 : this.#chosen;
+    const to = { ArrowLeft: from - 1, ArrowDown: from - 1, ArrowRight: from + 1, ArrowUp: from + 1, Home: 0, End: DAYS - 1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    this.#choose(Math.max(0, Math.min(DAYS - 1, to)));
+  }
+}

@@ -1,0 +1,176 @@
+"""The chart of the last 30 days, in a real browser."""
+
+import datetime
+import random
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+from servers import COUNTER, ROOT, wait_until
+
+PICTURES = ROOT / "tests" / "pictures"
+
+RANDOM = random.Random(4)
+HISTORIES = {  # clicks of so many days ago
+    "no": {},
+    "little": {0: 1, 3: 2},
+    "much": {ago: int(RANDOM.random() ** 2 * 4000) + 20 for ago in range(40)},
+}
+
+
+@pytest.fixture
+def database(on_postgres):
+    return on_postgres
+
+
+def put(function, database, days):
+    """Give the counter these days and no others."""
+    function.click()
+    database.sql("delete from daily")
+    today = datetime.datetime.now(datetime.UTC).date()
+    for ago, value in days.items():
+        day = today - datetime.timedelta(days=ago)
+        database.sql(f"insert into daily values ('{COUNTER}', '{day}', {value})")
+    database.sql(f"update counter set value = {sum(days.values())}, base = 0")
+
+
+def text(page):
+    return page.locator("[part=history] p")
+
+
+def slider(page):
+    return page.get_by_role("slider", name="Day")
+
+
+def heights(page):
+    return page.locator("[part=history] rect").evaluate_all("bars => bars.map((bar) => +bar.getAttribute('height'))")
+
+
+def day_of(ago):
+    day = datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=ago)
+    return f"{day:%B} {day.day}"
+
+
+def test_every_day_has_a_bar_and_todays_grows_with_a_click(function, database, page):
+    put(function, database, {0: 1, 1: 4, 29: 2})
+    page.goto(function.url)
+    expect(text(page)).to_have_text(f"7 clicks in the last 30 days, most on {day_of(1)}: 4.")
+    assert heights(page) == [20, *[1] * 27, 40, 10]
+    page.get_by_role("button", name="Greet the world!").click()
+    expect(text(page)).to_contain_text("8 clicks in the last 30 days")
+    assert heights(page) == [20, *[1] * 27, 40, 20]
+    function.click()
+    expect(text(page)).to_contain_text("9 clicks", timeout=10_000)
+
+
+def test_many_clicks_ask_for_few_histories(function, database, page):
+    asked = []
+    page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/history") else None)
+    put(function, database, {})
+    page.goto(function.url)
+    expect(text(page)).to_be_visible()
+    for _ in range(20):
+        page.get_by_role("button", name="Greet the world!").click()
+    expect(text(page)).to_contain_text("20 clicks", timeout=10_000)
+    assert len(asked) <= 5
+
+
+def test_hover_tells_day_and_number(function, database, page):
+    put(function, database, {0: 1, 1: 1234})
+    page.goto(function.url)
+    expect(text(page)).to_contain_text("1,235 clicks")
+    box = slider(page).bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 28.5 / 30, box["y"] + 5)
+    expect(text(page)).to_have_text(f"{day_of(1)}: 1,234 clicks")
+    page.mouse.move(box["x"] + box["width"] * 29.5 / 30, box["y"] + 5)
+    expect(text(page)).to_have_text(f"{day_of(0)}: 1 click")
+    page.mouse.move(0, 0)
+    expect(text(page)).to_contain_text("in the last 30 days")
+
+
+def test_touch_tells_day_and_number(function, database, browser):
+    put(function, database, {0: 3})
+    context = browser.new_context(has_touch=True, locale="en-US")
+    page = context.new_page()
+    page.goto(function.url)
+    expect(text(page)).to_contain_text("3 clicks")
+    box = slider(page).bounding_box()
+    page.touchscreen.tap(box["x"] + 2, box["y"] + 5)
+    expect(text(page)).to_have_text(f"{day_of(29)}: 0 clicks")
+    context.close()
+
+
+def test_keyboard_tells_day_and_number(function, database, page):
+    put(function, database, {0: 3, 1: 5})
+    page.goto(function.url)
+    expect(text(page)).to_contain_text("8 clicks")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    expect(slider(page)).to_be_focused()
+    expect(slider(page)).to_have_attribute("aria-valuetext", f"{day_of(0)}: 3 clicks")
+    for key, ago, told in (("ArrowLeft", 1, "5 clicks"), ("Home", 29, "0 clicks"), ("ArrowLeft", 29, "0 clicks"),
+                           ("ArrowRight", 28, "0 clicks"), ("End", 0, "3 clicks")):  # fmt: skip
+        page.keyboard.press(key)
+        expect(text(page)).to_have_text(f"{day_of(ago)}: {told}")
+        expect(slider(page)).to_have_attribute("aria-valuetext", f"{day_of(ago)}: {told}")
+        expect(slider(page)).to_have_attribute("aria-valuenow", str(30 - ago))
+    page.keyboard.press("Shift+Tab")
+    expect(text(page)).to_contain_text("8 clicks in the last 30 days")
+
+
+def test_screen_reader_gets_a_sentence_and_a_table(function, database, page):
+    put(function, database, {0: 3, 1: 5})
+    page.goto(function.url)
+    expect(page.get_by_text(f"8 clicks in the last 30 days, most on {day_of(1)}: 5.")).to_be_visible()
+    table = page.get_by_role("table", name="Clicks per day (UTC)")
+    assert table.get_by_role("row").count() == 31
+    expect(table.get_by_role("row").last).to_have_text(f"{day_of(0)}3")
+    assert table.get_by_role("rowheader").count() == 30
+    assert table.get_by_role("columnheader").all_inner_texts() == ["Day", "Clicks"]
+
+
+def test_history_that_cannot_be_read_takes_nothing_from_the_count(function, database, page):
+    put(function, database, {0: 3})
+    page.route(re.compile("/history$"), lambda route: route.abort())
+    page.goto(function.url)
+    page.get_by_role("button", name="Greet the world!").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Hello World! (4x)")
+    expect(slider(page)).to_have_count(0)
+    page.unroute(re.compile("/history$"))
+    page.get_by_role("button", name="Greet the world!").click()
+    expect(text(page)).to_contain_text("5 clicks", timeout=8000)
+    page.errors.clear()
+
+
+def test_other_name_shows_its_own_days(start, database, page):
+    function = start(database.url, COUNTERS="hello-world-button,other,third")
+    put(function, database, {0: 3})
+    function.click("other")
+    page.goto(function.url)
+    expect(text(page)).to_contain_text("3 clicks")
+    page.evaluate("document.querySelector('click-counter').setAttribute('name', 'other')")
+    expect(text(page)).to_contain_text("1 click in the last 30 days")
+    page.evaluate("document.querySelector('click-counter').setAttribute('name', 'third')")
+    expect(text(page)).to_have_text("No clicks in the last 30 days.")
+    page.evaluate("document.querySelector('click-counter').removeAttribute('history')")
+    expect(slider(page)).to_have_count(0)
+    wait_until(lambda: page.locator("[part=history]").count() == 0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 320])
+@pytest.mark.parametrize("kind", HISTORIES)
+def test_chart_is_accessible_and_fits(function, database, page, kind, width, scheme, request):
+    put(function, database, HISTORIES[kind])
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    page.set_viewport_size({"width": width, "height": 640})
+    page.goto(function.url)
+    last = sum(value for ago, value in HISTORIES[kind].items() if ago < 30)
+    expect(text(page)).to_contain_text(f"{last:,} clicks in the last" if last else "No clicks in the last 30 days.")
+    assert max(heights(page)) == (40 if last else 1)
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    if request.config.getoption("--update"):
+        page.screenshot(path=PICTURES / f"chart-{kind}-{scheme}-{width}.png")

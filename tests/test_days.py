@@ -1,0 +1,292 @@
+"""Clicks per day: they add up to the count, across midnights, and can be asked for."""
+
+import datetime
+import json
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+from servers import COUNTER, ROOT, Function, copy_function, new_key, rows
+from test_by_hand import Tool
+from test_counting import send_all
+
+DAY = datetime.timedelta(days=1)
+
+
+def today():
+    return datetime.datetime.now(datetime.UTC).date()
+
+
+def history(function, name=COUNTER, days=None):
+    answer = function.send("GET", f"/history?name={name}" + (f"&days={days}" if days else ""))
+    assert answer.status == 200
+    assert answer.json()["name"] == name
+    return {day["day"]: day["value"] for day in answer.json()["days"]}
+
+
+@pytest.fixture
+def tool(database, tmp_path):
+    return Tool(database.url, tmp_path)
+
+
+def put_days(database, days, name=COUNTER):
+    """Clicks of so many days ago."""
+    for ago, value in days.items():
+        database.sql(f"insert into daily values ('{name}', '{today() - ago * DAY}', {value})")
+
+
+def test_click_is_counted_in_its_day(function, database):
+    for _ in range(3):
+        function.click()
+    assert database.days() == {str(today()): 3}
+    assert database.days("other") == {}
+    assert history(function)[str(today())] == 3
+
+
+def test_history_has_every_day_the_oldest_first(function, database):
+    function.click()
+    put_days(database, {1: 5, 29: 7, 30: 1000, 365: 2, 366: 1000})
+    answer = function.send("GET", "/history").json()
+    assert answer["name"] == COUNTER
+    days = [day["day"] for day in answer["days"]]
+    assert days == [str(today() - ago * DAY) for ago in range(29, -1, -1)]
+    assert [day["value"] for day in answer["days"]] == [7, *[0] * 27, 5, 1]
+    assert list(history(function, days=1)) == [str(today())]
+    assert len(history(function, days=366)) == 366
+    assert sum(history(function, days=366).values()) == 1 + 5 + 7 + 1000 + 2
+
+
+def test_history_of_a_counter_without_clicks_is_zero(function, database):
+    assert set(history(function, "post-1").values()) == {0}
+    assert database.values() == {}
+
+
+@pytest.mark.parametrize("days", ["0", "367", "-1", "x", "", "1.5", "030", "\u0663", "99999999999999999999"])
+def test_malformed_days(shared, days):
+    answer = shared.send("GET", f"/history?days={days}".replace("\u0663", "%D9%A3"))
+    assert answer.status == 400
+    assert "1 to 366" in answer.json()["detail"]
+
+
+def test_history_of_one_permitted_counter(shared):
+    assert shared.send("GET", "/history?name=unknown").status == 404
+    assert shared.send("GET", "/history?name=other&name=other").status == 400
+
+
+def test_history_is_cached_for_a_minute_and_revalidated(shared):
+    shared.click("other")
+    answer = shared.send("GET", "/history?name=other")
+    assert "max-age=60" in answer.headers["Cache-Control"]
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    known = {"If-None-Match": answer.headers["ETag"]}
+    assert shared.send("GET", "/history?name=other", known).status == 304
+    shared.click("other")
+    assert shared.send("GET", "/history?name=other", known).status == 200
+
+
+def test_histories_asked_for_at_once_are_not_mixed_up(start, on_postgres):
+    names = [f"n{number}" for number in range(20)]
+    function = start(on_postgres.url, COUNTERS=",".join(names))
+    send_all([function], [(name, new_key()) for index, name in enumerate(names) for _ in range(index)])
+    found = {}
+    asking = [
+        threading.Thread(target=lambda name=name: found.update({name: history(function, name)})) for name in names
+    ]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    assert [found[name][str(today())] for name in names] == list(range(20))
+
+
+@contextmanager
+def function_with_a_day_of_ours(url, folder, postgres=True):
+    """The function, with the statement's one place for the day replaced by a table that the test writes."""
+    copy_function(folder)
+    text = (folder / "db.py").read_text()
+    place = "to_char(now() at time zone 'UTC', 'YYYY-MM-DD')" if postgres else "date('now')"
+    constant = f'{"TODAY_POSTGRES" if postgres else "TODAY_SQLITE"} = "{place}"'
+    assert text.count(constant) == 1
+    (folder / "db.py").write_text(text.replace(constant, constant.replace(place, "(select day from faked)")))
+    function = Function({"DATABASE_URL": url, "COUNTERS": "a,b,c"}, folder / "log", folder).started()
+    try:
+        yield function
+    finally:
+        function.stop()
+
+
+def test_clicks_at_once_across_midnights_add_up(on_postgres, tmp_path):
+    on_postgres.sql((ROOT / "schema.sql").read_text())
+    on_postgres.sql("create table faked (day text)")
+    on_postgres.sql("insert into faked values ('2026-12-30')")
+    with (
+        function_with_a_day_of_ours(on_postgres.url, tmp_path / "one") as one,
+        function_with_a_day_of_ours(on_postgres.url, tmp_path / "other") as other,
+    ):
+        clicks = [("abc"[index % 3], new_key()) for index in range(3000)]
+        sent = [click for index, click in enumerate(clicks) for _ in range(2 if index % 3 == 0 else 1)]
+        sending = threading.Thread(target=lambda: send_all([one, other], sent))
+        sending.start()
+        for day in ("2026-12-31", "2027-01-01", "2027-01-02"):
+            before = on_postgres.values()
+            while sending.is_alive() and sum(on_postgres.values().values()) < sum(before.values()) + 500:
+                time.sleep(0.01)
+            on_postgres.sql(f"update faked set day = '{day}'")
+        sending.join()
+        assert on_postgres.values() == on_postgres.clicks_of_all_days() == {"a": 1000, "b": 1000, "c": 1000}
+        assert len(on_postgres.days("a")) >= 3
+        assert one.send("GET", "/history?name=a&days=4").json()["days"][-1]["day"] == "2027-01-02"
+
+
+def test_midnight_on_sqlite(on_sqlite, tmp_path):
+    on_sqlite.sql("create table faked (day text)")
+    on_sqlite.sql("insert into faked values ('2027-12-31')")
+    with function_with_a_day_of_ours(on_sqlite.url, tmp_path / "copy", postgres=False) as function:
+        key = new_key()
+        function.click("a", key)
+        on_sqlite.sql("update faked set day = '2028-01-01'")
+        function.click("a", key)  # sent again after midnight: it stays in its day
+        assert [function.click("a").value, function.click("a").value] == [2, 3]
+    assert on_sqlite.days("a") == {"2027-12-31": 1, "2028-01-01": 2}
+
+
+def test_day_is_of_utc_whatever_the_session_says(on_postgres, start):
+    """At any time of day one of these two is on another date than UTC."""
+    for zone in ("Etc/GMT+12", "Etc/GMT-14"):
+        on_postgres.sql(f"alter database {on_postgres.name} set timezone = '{zone}'")
+        start(on_postgres.url).click()
+    assert on_postgres.days() == {str(today()): 2}
+
+
+# --- By hand ----------------------------------------------------------------------------------------------------
+
+
+def test_audit_is_content_with_what_was_clicked_set_imported_renamed_and_deleted(tool, function, database):
+    for name in (COUNTER, COUNTER, "other", "post-1", "post-2"):
+        function.click(name)
+    tool("set", COUNTER, "100")
+    tool("set", "post-9", "7")
+    tool("import", given=b"other,50\npost-8,3\n")
+    tool("rename", "post-1", "post-5")
+    tool("delete", "post-2")
+    function.click()
+    assert tool("audit") == "The days of every counter add up.\n"
+    assert database.days("post-5") == {str(today()): 1}
+    assert database.days("post-2") == {}
+    assert database.days() == {str(today()): 3}
+
+
+TAMPERED = {
+    "a day": ("update daily set value = 7 where name = 'other'", "other: 2 clicks, but its days add up to 7."),
+    "a value": ("update counter set value = 5 where name = 'other'", "other: 5 clicks, but its days add up to 2."),
+    "a lost day": ("delete from daily where name = 'other'", "other: 2 clicks, but its days add up to 0."),
+    "a day too many": ("insert into daily values ('x', '2020-01-01', 1)", "x: 0 clicks, but its days add up to 1."),
+    "a lost counter": ("delete from counter where name = 'other'", "other: 0 clicks, but its days add up to 2."),
+}
+
+
+@pytest.mark.parametrize(("tampering", "words"), TAMPERED.values(), ids=TAMPERED)
+def test_audit_finds_what_was_tampered_with(tool, function, database, tampering, words):
+    for name in ("other", "other", COUNTER):
+        function.click(name)
+    database.sql(tampering)
+    assert tool.refusal("audit") == f"{words}\n"
+
+
+def test_counters_from_before_there_were_days_are_brought_into_line(tool, database, start):
+    tool("init")
+    database.sql("drop table daily")
+    database.sql("insert into counter (name, value, base) values ('hello-world-button', 41, 0), ('other', 9, 5)")
+    function = start(database.url, COUNTERS="hello-world-button,other")
+    assert [function.count(), function.click().value] == [41, 42]
+    assert tool("audit") == "The days of every counter add up.\n"
+    assert database.days() == {str(today()): 1}
+    assert dict(database.sql("select name, base from counter")) == {COUNTER: 41, "other": 9}
+    tool("init")
+    assert tool("audit") == "The days of every counter add up.\n"
+    assert dict(database.sql("select name, base from counter")) == {COUNTER: 41, "other": 9}
+
+
+def test_export_and_import_carry_the_days(tool, function, database, on_postgres, tmp_path):
+    function.click()
+    put_days(database, {1: 5, 400: 7})
+    database.sql("update counter set value = value + 12")
+    tool("set", "other", "50")
+    function.click("other")
+    tool("set", "post-1", "8")
+    export = tool("export")
+    days = " ".join(f"{today() - ago * DAY}={value}" for ago, value in ((400, 7), (1, 5), (0, 1)))
+    assert export == f"name,value,days\n{COUNTER},13,{days}\nother,51,{today()}=1\npost-1,8,\n"
+    if database.name != on_postgres.name:
+        empty = Tool(on_postgres.url, tmp_path)
+        empty("import", given=export.encode())
+        assert empty("export") == export
+        assert empty("audit") == "The days of every counter add up.\n"
+        assert on_postgres.sql("select * from counter order by name") == database.sql(
+            "select * from counter order by name"
+        )
+    tool("import", given=export.encode())
+    assert tool("export") == export
+
+
+def test_import_with_days_replaces_them_and_without_keeps_them(tool, function, database):
+    function.click()
+    tool("import", given=f"{COUNTER},10\n".encode())
+    assert database.days() == {str(today()): 1}
+    tool("import", given=f"{COUNTER},10,2026-01-01=4 2026-01-02=5\n".encode())
+    assert database.days() == {"2026-01-01": 4, "2026-01-02": 5}
+    assert tool("audit") == "The days of every counter add up.\n"
+    function.click()
+    assert function.count() == 11
+
+
+@pytest.mark.parametrize("days", ["2026-13-01=1", "2026-02-30=1", "2026-01-01", "2026-01-01=-1", "x", "20260101=1",
+                                  "2026-01-01=1 2026-01-01=2", "2026-01-01:1"])  # fmt: skip
+def test_import_of_days_that_are_wrong_says_in_which_line(tool, database, days):
+    tool("init")
+    assert "Line 2: " in tool.refusal("import", given=f"a,1\nb,2,{days}\n".encode())
+    assert database.values() == {}
+
+
+def test_audit_is_right_while_clicks_come_in(tool, function, database, on_postgres, postgres):
+    stop = threading.Event()
+
+    def click():
+        while not stop.is_set():
+            function.click(COUNTER, new_key())
+
+    clicking = [threading.Thread(target=click) for _ in range(4)]
+    for thread in clicking:
+        thread.start()
+    try:
+        for _ in range(5):
+            assert tool("audit") == "The days of every counter add up.\n"
+    finally:
+        stop.set()
+        for thread in clicking:
+            thread.join()
+
+
+def test_history_says_503_without_a_database(start):
+    answer = start("postgres://u:p@127.0.0.1:9/d").send("GET", "/history")
+    assert answer.status == 503
+    assert "Retry-After" in answer.headers
+    assert json.loads(answer.body)["status"] == 503
+
+
+def test_days_are_counted_in_the_same_transaction(function, on_postgres, postgres, start):
+    """While the day's row is locked the count waits, too, and both come together."""
+    function = start(on_postgres.url)
+    function.click()
+    with postgres.connected(on_postgres.name) as other:
+        rows(other, "begin; select * from daily for update")
+        clicking = threading.Thread(target=function.click)
+        clicking.start()
+        clicking.join(0.5)
+        assert clicking.is_alive()
+        assert on_postgres.values() == {COUNTER: 1}
+        rows(other, "commit")
+        clicking.join()
+    assert on_postgres.values() == on_postgres.clicks_of_all_days() == {COUNTER: 2}
