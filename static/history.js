@@ -2,6 +2,7 @@
 // tell a day's number; a screen reader gets a sentence and a table. Every number is one that the server gave.
 
 const DAYS = 30;
+const LOWEST = 10; // clicks that a full bar stands for at least, so that the first ones are seen to add up
 const HEIGHT = 40; // of the drawing, in its own units; a day is 10 wide
 const PAUSE = 2e3; // ms between two requests
 const SVG = "http://www.w3.org/2000/svg";
@@ -154,7 +155,7 @@ export class History {
   #draw(days) {
     this.#days = days;
     if (!this.#chart.isConnected) this.#place.replaceChildren(this.#chart, this.#text, this.#table);
-    const most = Math.max(...days.map(({ value }) => value));
+    const most = Math.max(LOWEST, ...days.map(({ value }) => value));
     for (const [index, { value }] of days.entries()) {
       const height = value ? Math.max(3, (value / most) * HEIGHT) : 1;
       this.#bars[index].setAttribute("y", HEIGHT - height);
