@@ -210,7 +210,7 @@ class Fault(Exception):
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: connection; two instances that make the tables at once
 # and collide in the catalogue; read-only after a failover; rolled back; resources; lock timeout; cancelled or shutting
 # down; system; internal (poolers).
-PASSING = ("08", "23505", "42P07", "25006", "25P", "40", "53", "55P03", "57", "58", "XX")
+PASSING = ("08", "23505", "42P07", "42710", "25006", "25P", "40", "53", "55P03", "57", "58", "XX")
 NO_TABLE = "42P01"
 OUT_OF_RANGE = ("22003", "23514", "IntegrityError")  # Postgres, either way; SQLite
 LASTING = (NO_TABLE, *OUT_OF_RANGE, "SSLCertVerificationError")
@@ -763,10 +763,10 @@ def checked_value(text: str) -> int:
 
 
 class Imported(NamedTuple):
-    """A counter as an export has it: its count, and its clicks per day, if the file tells them."""
+    """A counter as an export has it: its count, and its clicks per day; None: the file does not tell."""
 
     value: int
-    days: dict[str, int]
+    days: dict[str, int] | None
 
 
 def checked_days(text: str) -> dict[str, int]:
@@ -799,20 +799,22 @@ def read_csv(content: bytes) -> dict[str, Imported]:
                 line = reader.line_num + 1
                 continue
             if len(row) not in (2, 3):
-                raise Mistake(f"{len(row)} fields instead of 2 or 3. Write it like post-1,42")
+                raise Mistake(f"Fields: {len(row)} instead of 2 or 3. Write it like post-1,42, with commas")
             if row[0] in counters:
                 raise Mistake(f"The counter {row[0]} was there before. Write it once.")
-            counters[checked_name(row[0])] = Imported(checked_value(row[1]), checked_days("".join(row[2:])))
+            days = checked_days(row[2]) if row[2:] else None
+            counters[checked_name(row[0])] = Imported(checked_value(row[1]), days)
             line = reader.line_num + 1  # where the next row begins, which may have several
     except (Mistake, csv.Error) as error:
         raise Mistake(f"Line {line}: {str(error).rstrip('.')}. Nothing was imported.") from None
     return counters
 
 
-async def init(connection: Connection) -> str:
-    """Make the tables that are missing; the first click does so, too."""
-    await apply_schema(connection)
-    return "The tables are there.\n"
+def init(run: Run) -> str:
+    """Make the tables that are missing, as the first click does, too; give clicks without a day to the base."""
+    # An older version that still runs beside a newer one, or after it, counts without days.
+    mended = run(f"update counter set base = {UNDATED} where base <> {UNDATED}").rowcount
+    return "The tables are there.\n" + (f"{mended} counters had clicks without a day.\n" if mended else "")
 
 
 def show(run: Run) -> str:
@@ -830,7 +832,7 @@ def get(run: Run, name: str) -> str:
 
 def put(run: Run, name: str, value: str) -> str:
     """Set one count; make the counter where there is none."""
-    load(run, {checked_name(name): Imported(checked_value(value), {})})
+    load(run, {checked_name(name): Imported(checked_value(value), None)})
     return get(run, name)
 
 
@@ -869,24 +871,21 @@ def export(run: Run) -> str:
     return text.getvalue()
 
 
+UNDATED = "value - coalesce((select sum(daily.value) from daily where daily.name = counter.name), 0)"
+
+
 def load(run: Run, counters: Mapping[str, Imported]) -> str:
     """Set the counters that come in on standard input, as CSV: all of them, or none."""
     statements: list[str] = []
     names = [f"'{name}'" for name in counters]
     values = [f"('{name}', {counter.value})" for name, counter in counters.items()]
-    dated = [f"'{name}'" for name, counter in counters.items() if counter.days]
-    days = [
-        f"('{name}', '{day}', {clicks})" for name, counter in counters.items() for day, clicks in counter.days.items()
-    ]
+    days = {name: counter.days for name, counter in counters.items() if counter.days is not None}
+    rows = [f"('{name}', '{day}', {clicks})" for name in days for day, clicks in days[name].items()]
     for statement, items in (
         ("insert into counter (name, value) values {} on conflict (name) do update set value = excluded.value", values),
-        ("delete from daily where name in ({})", dated),
-        ("insert into daily (name, day, value) values {}", days),
-        (
-            "update counter set base = value - coalesce((select sum(daily.value) from daily "
-            "where daily.name = counter.name), 0) where name in ({})",
-            names,
-        ),
+        ("delete from daily where name in ({})", [f"'{name}'" for name in days]),
+        ("insert into daily (name, day, value) values {}", rows),
+        (f"update counter set base = {UNDATED} where name in ({{}})", names),
     ):
         for start in range(0, len(items), ROWS):
             statements.append(statement.format(", ".join(items[start : start + ROWS])))
@@ -910,12 +909,14 @@ def audit(run: Run) -> str:
 
 
 READING: dict[str, Callable[..., str]] = {"list": show, "get": get, "export": export, "audit": audit}
-WRITING: dict[str, Callable[..., str]] = {"set": put, "delete": delete, "rename": rename, "import": load}
+WRITING: dict[str, Callable[..., str]] = {"init": init, "set": put, "delete": delete, "rename": rename, "import": load}
 PARAMETERS = {"get": ["NAME"], "set": ["NAME", "VALUE"], "delete": ["NAME"], "rename": ["OLD", "NEW"]}
 
 
 async def _by_hand(command: str, given: Iterable[object], connection: Connection) -> str:
     run = connection.exec_driver_sql
+    if command == "init":
+        await apply_schema(connection)
     if command in READING:
         return await _in_thread(READING[command], run, *given)
     return await _in_thread(_together, lambda: WRITING[command](run, *given), run)
@@ -943,17 +944,19 @@ def main() -> None:
     """Look after the counters in DATABASE_URL, or in the local file."""
     parser = argparse.ArgumentParser(prog="python db.py", description=main.__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for command, function in ({"init": init} | READING | WRITING).items():
+    for command, function in (READING | WRITING).items():
         subparser = commands.add_parser(command, help=function.__doc__, description=function.__doc__)
         for parameter in PARAMETERS.get(command, []):
             subparser.add_argument(parameter)
+    if DATABASE.sqlite is not None and not os.environ.get("DATABASE_URL", "").strip():
+        print(f"DATABASE_URL is not set: this is about {DATABASE.sqlite}", file=sys.stderr)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C ends it at once, and the database rolls back
     given = vars(parser.parse_args())
     command = given.pop("command") or "init"
     try:
         if command == "import":
             given["counters"] = read_csv(sys.stdin.buffer.read())
-        text = asyncio.run(_attempt(init if command == "init" else partial(_by_hand, command, list(given.values()))))
+        text = asyncio.run(_attempt(partial(_by_hand, command, list(given.values()))))
         if hasattr(signal, "SIGPIPE"):
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `list | head` ends without a word
         print(text, end="", flush=True)

@@ -100,6 +100,13 @@ function announce(counter, event, detail, elements = [...counter.elements]) {
   }
 }
 
+// What happens to one click is one event, however many elements show its counter.
+function tellOne(name, event, detail) {
+  const there = called(name);
+  const counter = there.find(({ pressed, elements }) => elements.has(pressed)) ?? there[0];
+  if (counter) announce(counter, event, detail, [speakerOf(counter)]);
+}
+
 // Answers overtake one another: a lower count is news only if it was asked for after the one on the screen had come.
 function show({ name, value }, started) {
   for (const counter of called(name)) {
@@ -124,14 +131,19 @@ function tell() {
     if (waiting) lines.push(`${clicks(waiting)} ${waiting === 1 ? "is" : "are"} waiting. Counted as soon as the server can be reached.`);
     if (counter.refused) lines.push(`${clicks(counter.refused)} could not be counted.`);
     if (counter.refused && forbidden) lines.push("This site may only show the count.");
-    const speaker = counter.elements.has(counter.pressed) ? counter.pressed : [...counter.elements][0];
+    const speaker = speakerOf(counter);
     const common = counter.missing ? "There is no such counter." : "The count cannot be read just now.";
     if (counter.missing || (counter.value < 0 && unreadable && !waiting)) lines.push(common);
     for (const element of counter.elements) element.say(element === speaker ? lines.join(" ") : "");
     const before = counter.waiting;
     counter.waiting = waiting;
-    if (waiting !== before) announce(counter, "counter-waiting", { waiting });
+    if (waiting !== before) announce(counter, "counter-waiting", { waiting }, [speaker]);
   }
+}
+
+// The element that was pressed last tells what became of the click.
+function speakerOf(counter) {
+  return counter.elements.has(counter.pressed) ? counter.pressed : [...counter.elements][0];
 }
 
 function clicks(number) {
@@ -204,7 +216,7 @@ function counted(click, answer, started) {
   serverSaidWhen = false;
   if (nameOf(click) === "") defaultName = answer.name;
   show(answer, started);
-  for (const counter of called(answer.name)) announce(counter, "counter-counted", { value: answer.value });
+  tellOne(answer.name, "counter-counted", { value: answer.value });
   delay = SOONEST;
   if (!polling) pollAgain();
 }
@@ -234,10 +246,8 @@ async function isForbidden(name) {
 
 function giveUp(click, reason) {
   drop(click.key);
-  for (const counter of called(nameOf(click))) {
-    counter.refused += 1;
-    announce(counter, "counter-refused", { reason });
-  }
+  for (const counter of called(nameOf(click))) counter.refused += 1;
+  tellOne(nameOf(click), "counter-refused", { reason });
 }
 
 function wait(retryAfter) {
@@ -374,6 +384,9 @@ const inside = sheetOf(`
     flex-wrap: wrap;
     align-items: baseline;
     gap: 0.25em 0.6em;
+  }
+  :host([history]) {
+    display: flex; /* as wide as there is room, so that the chart stays where it is when its text changes */
   }
   :host([hidden]), [hidden] {
     display: none !important;
@@ -536,7 +549,7 @@ class ClickCounter extends HTMLElement {
   }
 
   refresh(changed) {
-    this.render();
+    this.#arrange(); // tries the chart again, where its script could not be had
     if (changed) this.#shown().classList.add("changed");
     this.#updateHistory();
   }

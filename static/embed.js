@@ -36,6 +36,10 @@ function isPage() {
   return page.validity.valid && /^https?:/i.test(page.value);
 }
 
+function showSections(shown) {
+  for (const section of document.querySelectorAll("section")) section.hidden = !shown;
+}
+
 function write(id, text) {
   document.getElementById(id).textContent = text;
 }
@@ -44,7 +48,7 @@ function showLines() {
   const well = name.checkValidity();
   hint.textContent = well ? "" : "A name has 1 to 100 characters out of A-Z a-z 0-9 . _ - : / and nothing else.";
   pageHint.textContent = page.value && !isPage() ? "Write the whole address, like https://example.com/post-1" : PAGE_HINT;
-  for (const section of document.querySelectorAll("section")) section.hidden = !well;
+  showSections(well);
   if (!well) return;
   const site = isPage() ? new URL(page.value).origin : "https://example.com";
   badge = addressOf("badge.svg", { name: name.value, label: label.value.trim() || "Like" });
@@ -87,7 +91,10 @@ wishes.addEventListener("input", () => {
   timer = setTimeout(showLines, 300); // no request for each letter
 });
 preview.addEventListener("counter-value", (event) => (image.src = `${badge}&fresh=${event.detail.value}`));
-preview.addEventListener("counter-missing", (event) => (hint.textContent = event.detail.reason));
+preview.addEventListener("counter-missing", (event) => {
+  hint.textContent = event.detail.reason;
+  showSections(false);
+});
 for (const button of document.querySelectorAll("[data-copies]")) button.addEventListener("click", copy);
 name.value = new URLSearchParams(location.search).get("name") ?? "";
 if (!name.value) {

@@ -5,6 +5,8 @@ const DAYS = 30;
 const LOWEST = 10; // clicks that a full bar stands for at least, so that the first ones are seen to add up
 const HEIGHT = 40; // of the drawing, in its own units; a day is 10 wide
 const PAUSE = 2e3; // ms between two requests
+const AT_ONCE = 200; // ms
+const DAY = 24 * 3600e3; // ms
 const SVG = "http://www.w3.org/2000/svg";
 
 const number = new Intl.NumberFormat();
@@ -14,12 +16,13 @@ export const STYLE = `
   [part="history"] {
     flex-basis: 100%;
     min-block-size: 5.5em;
+    margin-block-start: 1em;
     font-size: 0.875em;
   }
   [role="slider"] {
     inline-size: 100%;
     max-inline-size: 24em;
-    margin-inline: auto;
+    margin-inline: var(--click-counter-bars-margin, 0);
     touch-action: pan-y;
   }
   [role="slider"]:focus-visible {
@@ -45,7 +48,7 @@ export const STYLE = `
   p {
     margin: 0.4em 0 0;
   }
-  table {
+  .unseen { /* around the table, for that would take the height of its rows */
     position: absolute;
     inline-size: 1px;
     block-size: 1px;
@@ -71,6 +74,7 @@ function sentence(days) {
   const sum = days.reduce((total, { value }) => total + value, 0);
   if (!sum) return `No clicks in the last ${days.length} days.`;
   const best = days.reduce((most, day) => (day.value >= most.value ? day : most));
+  if (best.value === sum) return `${clicks(sum)} in the last ${days.length} days, on ${dayOf(best)}.`;
   return `${clicks(sum)} in the last ${days.length} days, most on ${dayOf(best)}: ${number.format(best.value)}.`;
 }
 
@@ -79,6 +83,24 @@ function make(tag, attributes = {}, ...content) {
   for (const [attribute, value] of Object.entries(attributes)) element.setAttribute(attribute, value);
   element.append(...content);
   return element;
+}
+
+// Elements of one counter that ask at the same moment share one request.
+const asked = new Map();
+
+function daysOf(url) {
+  if (!(performance.now() - asked.get(url)?.at < AT_ONCE)) asked.set(url, { at: performance.now(), days: request(url) });
+  return asked.get(url).days;
+}
+
+async function request(url) {
+  try {
+    const response = await fetch(url, { cache: "no-cache", signal: AbortSignal.timeout(10e3) });
+    const { days } = await response.json();
+    return response.ok && days.length === DAYS && days;
+  } catch {
+    return false;
+  }
 }
 
 export class History {
@@ -99,12 +121,16 @@ export class History {
   );
   #text = make("p");
   #rows = make("tbody");
-  #table = make(
-    "table",
-    {},
-    make("caption", {}, "Clicks per day (UTC)"),
-    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Day"), make("th", { scope: "col" }, "Clicks"))),
-    this.#rows,
+  #unseen = make(
+    "div",
+    { class: "unseen" },
+    make(
+      "table",
+      {},
+      make("caption", {}, "Clicks per day (UTC)"),
+      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Day"), make("th", { scope: "col" }, "Clicks"))),
+      this.#rows,
+    ),
   );
 
   constructor(place) {
@@ -112,6 +138,7 @@ export class History {
     this.#chart.addEventListener("pointermove", (event) => this.#point(event));
     this.#chart.addEventListener("pointerdown", (event) => this.#point(event));
     this.#chart.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && this.#choose(-1));
+    this.#chart.addEventListener("pointercancel", () => this.#choose(-1)); // the finger scrolls the page
     this.#chart.addEventListener("blur", () => this.#choose(-1));
     this.#chart.addEventListener("keydown", (event) => this.#press(event));
   }
@@ -124,29 +151,32 @@ export class History {
     if (this.#asking) return;
     this.#asking = true;
     clearTimeout(this.#timer);
+    let drawn = true;
     while (this.#again) {
       const pause = this.#askedAt + PAUSE - performance.now();
       if (pause > 0) await new Promise((done) => setTimeout(done, pause));
       this.#again = false;
       this.#askedAt = performance.now();
-      await this.#ask();
+      drawn = await this.#ask();
     }
     this.#asking = false;
-    if (!this.#days.length) this.#timer = setTimeout(() => this.#place.isConnected && this.update(this.#url), 10 * PAUSE);
+    if (!this.#url) return;
+    const pause = drawn ? DAY - (Date.now() % DAY) + Math.random() * 10 * PAUSE : 10 * PAUSE; // after midnight, or soon
+    this.#timer = setTimeout(() => this.#place.isConnected && this.update(this.#url), pause);
   }
 
   async #ask() {
     const url = this.#url;
-    try {
-      const response = await fetch(url, { cache: "no-cache", signal: AbortSignal.timeout(10e3) });
-      if (!response.ok) return;
-      const { days } = await response.json();
-      if (url === this.#url && days.length === DAYS) this.#draw(days);
-    } catch {} // what is drawn stays, with its days; the count's own note tells what is wrong
+    const days = url && (await daysOf(url));
+    if (!days || url !== this.#url) return false; // what is drawn stays; the count's own note tells what is wrong
+    this.#draw(days);
+    return true;
   }
 
   clear() {
     this.#url = "";
+    this.#again = false;
+    clearTimeout(this.#timer);
     this.#days = [];
     this.#chosen = -1;
     this.#place.replaceChildren();
@@ -154,7 +184,7 @@ export class History {
 
   #draw(days) {
     this.#days = days;
-    if (!this.#chart.isConnected) this.#place.replaceChildren(this.#chart, this.#text, this.#table);
+    if (!this.#chart.isConnected) this.#place.replaceChildren(this.#chart, this.#text, this.#unseen);
     const most = Math.max(LOWEST, ...days.map(({ value }) => value));
     for (const [index, { value }] of days.entries()) {
       const height = value ? Math.max(3, (value / most) * HEIGHT) : 1;
@@ -184,6 +214,7 @@ export class History {
   }
 
   #press(event) {
+    if (event.altKey || event.ctrlKey || event.metaKey) return; // the browser's own shortcuts
     const from = this.#chosen < 0 ? DAYS - 1 : this.#chosen;
     const to = { ArrowLeft: from - 1, ArrowDown: from - 1, ArrowRight: from + 1, ArrowUp: from + 1, Home: 0, End: DAYS - 1 }[event.key];
     if (to === undefined) return;

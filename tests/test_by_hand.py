@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from servers import COUNTER, ROOT, new_key, rows, wait_until
+from servers import COUNTER, ROOT, copy_function, new_key, rows, wait_until
 
 
 class Tool:
@@ -128,8 +128,8 @@ WRONG = {
     "value": ("name,value\na,1\n\nb,1e3\n", "Line 4: '1e3' is no count."),
     "thousands": ('a,1\nb,"1,000"\n', "Line 2: '1,000' is no count."),
     "too large": ("a,9007199254740992\n", "Line 1: '9007199254740992' is no count."),
-    "one field": ("a,1\nb\n", "Line 2: 1 fields"),
-    "semicolons": ("a;1\nb;2\n", "Line 1: 1 fields"),
+    "one field": ("a,1\nb\n", "Line 2: Fields: 1 instead of 2 or 3"),
+    "semicolons": ("a;1\nb;2\n", "Line 1: Fields: 1 instead of 2 or 3"),
     "twice": ("a,1\nb,2\na,3\n", "Line 3: The counter a was there before."),
     "quote": ('a,1\n"b,2\n', "Line 2: unexpected end of data."),
     "quote over several lines": ('a,1\n"b,2\nc,3\nd,4\n', "Line 2: unexpected end of data."),
@@ -307,6 +307,14 @@ def test_wrong_password_is_not_shown(postgres, on_postgres, tmp_path):
     refusal = Tool(url, tmp_path).refusal("get", "a")
     assert refusal.startswith("The database failed: password authentication failed")
     assert "hunter2" not in refusal
+
+
+def test_local_file_is_named_where_no_url_is_set(tmp_path):
+    folder = copy_function(tmp_path / "copy")
+    command = [sys.executable, folder / "db.py", "set", "post-1", "5"]
+    done = subprocess.run(command, capture_output=True, env={"PYTHONDONTWRITEBYTECODE": "1"}, text=True)
+    assert done.stdout == "5\n"
+    assert done.stderr == f"DATABASE_URL is not set: this is about {folder / 'clicks.sqlite3'}\n"
 
 
 def test_help_names_every_command(tool):

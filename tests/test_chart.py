@@ -143,6 +143,56 @@ def test_history_that_cannot_be_read_takes_nothing_from_the_count(function, data
     page.errors.clear()
 
 
+def test_history_that_could_not_be_read_once_is_asked_for_again(function, database, page):
+    put(function, database, {0: 3})
+    page.clock.install()
+    page.goto(function.url)
+    expect(text(page)).to_contain_text("3 clicks")
+    page.route(re.compile("/history$"), lambda route: route.fulfill(status=503, body="{}"))
+    page.get_by_role("button", name="Greet the world!").click()
+    page.clock.run_for(3000)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Hello World! (4x)")
+    page.unroute(re.compile("/history$"))
+    page.clock.run_for(25_000)
+    expect(text(page)).to_contain_text("4 clicks")
+    page.errors.clear()
+
+
+def test_midnight_brings_a_new_bar(function, database, page):
+    put(function, database, {0: 3})
+    asked = []
+    page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/history") else None)
+    page.clock.install(time="2026-11-22T23:59:00Z")
+    page.goto(function.url)
+    expect(text(page)).to_contain_text("3 clicks")
+    page.clock.run_for(50_000)
+    assert len(asked) == 1
+    with page.expect_request(re.compile("/history$")):
+        page.clock.run_for(50_000)
+
+
+def test_elements_of_one_name_share_their_history(function, database, page):
+    put(function, database, {0: 3})
+    asked = []
+    page.on("request", lambda request: asked.append(request.url) if "/history?" in request.url else None)
+    page.goto(function.url)
+    element = f'<click-counter name="{COUNTER}" history></click-counter>'
+    page.evaluate("(element) => { document.body.innerHTML = element.repeat(10) }", element)
+    expect(text(page)).to_have_count(10)
+    expect(text(page).last).to_contain_text("3 clicks")
+    assert len(asked) == 1
+
+
+def test_finger_that_scrolls_leaves_the_sentence(function, database, page):
+    put(function, database, {0: 3})
+    page.goto(function.url)
+    expect(text(page)).to_contain_text("3 clicks in the last 30 days")
+    slider(page).dispatch_event("pointerdown", {"pointerType": "touch", "clientX": 0})
+    expect(text(page)).to_have_text(f"{day_of(29)}: 0 clicks")
+    slider(page).dispatch_event("pointercancel", {"pointerType": "touch"})
+    expect(text(page)).to_contain_text("3 clicks in the last 30 days")
+
+
 def test_other_name_shows_its_own_days(start, database, page):
     function = start(database.url, COUNTERS="hello-world-button,other,third")
     put(function, database, {0: 3})
@@ -172,5 +222,6 @@ def test_chart_is_accessible_and_fits(function, database, page, kind, width, sch
     results = Axe().run(page)
     assert results.violations_count == 0, results.generate_report()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("document.documentElement.scrollHeight <= innerHeight")
     if request.config.getoption("--update"):
         page.screenshot(path=PICTURES / f"chart-{kind}-{scheme}-{width}.png")

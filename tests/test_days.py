@@ -209,6 +209,15 @@ def test_counters_from_before_there_were_days_are_brought_into_line(tool, databa
     assert dict(database.sql("select name, base from counter")) == {COUNTER: 41, "other": 9}
 
 
+def test_clicks_that_an_older_version_counts_beside_a_newer_one_are_brought_into_line(tool, function, database):
+    function.click()
+    database.sql("update counter set value = value + 2")  # as the older version does
+    assert "3 clicks, but its days add up to 1" in tool.refusal("audit")
+    assert tool("init") == "The tables are there.\n1 counters had clicks without a day.\n"
+    assert tool("audit") == "The days of every counter add up.\n"
+    assert (function.click().value, database.days()) == (4, {str(today()): 2})
+
+
 def test_export_and_import_carry_the_days(tool, function, database, on_postgres, tmp_path):
     function.click()
     put_days(database, {1: 5, 400: 7})
@@ -240,6 +249,9 @@ def test_import_with_days_replaces_them_and_without_keeps_them(tool, function, d
     assert tool("audit") == "The days of every counter add up.\n"
     function.click()
     assert function.count() == 11
+    tool("import", given=f"{COUNTER},3,\n".encode())  # as an export has a counter without days
+    assert database.days() == {}
+    assert tool("audit") == "The days of every counter add up.\n"
 
 
 @pytest.mark.parametrize("days", ["2026-13-01=1", "2026-02-30=1", "2026-01-01", "2026-01-01=-1", "x", "20260101=1",
