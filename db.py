@@ -371,7 +371,7 @@ delete from click where ctid = any (array(
 COUNT_POSTGRES = f"""
 with {{given}}added as (
     insert into click (key, name, expires)
-    select key, name, {NOW_POSTGRES} + kept from {{source}}
+    {{rows}}
     on conflict do nothing
     returning name{{summed}}),
 today as (
@@ -433,19 +433,23 @@ def _counting(clicks: list[Click], makes: str | None) -> str:
     """The statement for these clicks, all of which may make their counters, or only those that `makes` names."""
     if len(clicks) == 1:  # nothing to sum and to sort: a tenth of the time of a click alone
         [(key, name, kept, _)] = clicks
+        rows = f"values ({_literal(key)}, {_literal(name)}, {NOW_POSTGRES} + {kept})"
         source = f"(values ({_literal(key)}, {_literal(name)}, {kept})) as c (key, name, kept)"
         summed, clicked = "", "1 from added"
     else:
         keys, names, kepts = (_array(column) for column in list(zip(*clicks, strict=True))[:3])
         source = f"unnest({keys}::text[], {names}::text[], {kepts}::int[]) as c (key, name, kept)"
+        rows = f"select key, name, {NOW_POSTGRES} + kept from {source}"
         summed, clicked = SUMMED_POSTGRES, "clicks from clicked order by name"
-    given = GIVEN_POSTGRES.format(source=source, makes=makes) if makes else ""
-    source = "c where may" if makes else source
+    given = ""
+    if makes:
+        given = GIVEN_POSTGRES.format(source=source, makes=makes)
+        rows = f"select key, name, {NOW_POSTGRES} + kept from c where may"
     counted = COUNTED_POSTGRES.format(clicks=clicked)
     prune = _prune(clicks)
     return (
         (PRUNE_POSTGRES.format(prune=prune) if prune else "")
-        + COUNT_POSTGRES.format(given=given, source=source, summed=summed, today=TODAY_POSTGRES, clicks=clicked)
+        + COUNT_POSTGRES.format(given=given, rows=rows, summed=summed, today=TODAY_POSTGRES, clicks=clicked)
         + (LEFT_OUT_POSTGRES.format(counted=counted, no_room=NO_ROOM) if makes else counted)
     )
 
