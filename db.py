@@ -368,15 +368,15 @@ NOW_POSTGRES = "extract(epoch from now())::bigint"
 PRUNE_POSTGRES = f"""
 delete from click where ctid = any (array(
     select ctid from click where expires < {NOW_POSTGRES} order by expires limit {{prune}} for update skip locked));"""
-COUNT_POSTGRES = f"""
-with {{given}}added as (
+COUNT_POSTGRES = """
+with {given}added as (
     insert into click (key, name, expires)
-    {{rows}}
+    {rows}
     on conflict do nothing
-    returning name{{summed}}),
+    returning name{summed}),
 today as (
     insert into daily (name, day, value)
-    select name, {{today}}, {{clicks}}
+    select name, {today}, {clicks}
     on conflict (name, day) do update set value = daily.value + excluded.value)"""
 COUNTED_POSTGRES = """
 insert into counter (name, value)
