@@ -122,24 +122,23 @@ PREFLIGHT = [
 ]
 
 
-def sharing(request: Request) -> list[tuple[bytes, bytes]]:
+def sharing(path: str, method: str, headers: Headers) -> list[tuple[bytes, bytes]]:
     """Return the headers that let other sites' scripts in: https://fetch.spec.whatwg.org/#http-cors-protocol.
 
     Everything may be read from everywhere, but for a click, which is for the listed origins. With the count, others
     are told that they may only read.
     """
-    path = request.scope["path"]
     if path not in ("/click", "/count"):
         return READABLE_EVERYWHERE
     vary = (b"vary", b"Origin")
-    origin = dict(request.scope["headers"]).get(b"origin", b"")
+    origin = headers.get(b"origin", b"")
     listed = origin.decode("latin-1") in ALLOWED_ORIGINS
     if path == "/count":
         return [vary, *READABLE_EVERYWHERE, *([] if listed or not origin else MAY_READ)]
     if not listed:
         return [vary]
     allowed = [vary, (b"access-control-allow-origin", origin), *READABLE]
-    return allowed + PREFLIGHT if request.method == "OPTIONS" else allowed
+    return allowed + PREFLIGHT if method == "OPTIONS" else allowed
 
 
 # --- Checks -----------------------------------------------------------------------------------------------------
@@ -193,9 +192,9 @@ def fields_of(query: bytes) -> list[tuple[str, str]]:
         raise Problem(400, "Bad Request", f"Send at most {NAMES_LIMIT} fields.") from None
 
 
-def names_of(call: Call) -> list[str]:
-    """Return the names in the query, or the default one; raise 400 for a malformed and 404 for a foreign one."""
-    names = [value for field, value in fields_of(call.query) if field == "name"] if call.query else []
+def names_of(fields: list[tuple[str, str]]) -> list[str]:
+    """Return the names in a query, or the default one; raise 400 for a malformed and 404 for a foreign one."""
+    names = [value for field, value in fields if field == "name"]
     if not names and not EXACT:
         raise Problem(400, "Bad Request", "Name a counter, like ?name=post-1: COUNTERS has no default one here.")
     for name in names:
@@ -206,9 +205,9 @@ def names_of(call: Call) -> list[str]:
     return names or EXACT[:1]
 
 
-def name_of(call: Call) -> str:
-    """Return the one name in the query, or the default one; raise 400 where there are several."""
-    names = names_of(call)
+def name_of(fields: list[tuple[str, str]]) -> str:
+    """Return the one name in a query, or the default one; raise 400 where there are several."""
+    names = names_of(fields)
     if len(names) > 1:
         raise Problem(400, "Bad Request", "Name one counter only.")
     return names[0]
@@ -304,7 +303,8 @@ class Badge(NamedTuple):
 
 async def badge_of(call: Call) -> Badge:
     """Return what the query asks for; raise 400 for a label or a colour that cannot be shown."""
-    name, fields = name_of(call), dict(fields_of(call.query))
+    query = fields_of(call.query)
+    name, fields = name_of(query), dict(query)
     label = re.sub("[^ -~\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "", fields.get("label", "clicks")).strip()
     color = fields.get("color", "#1d6b52").lower()
     color = COLORS.get(color) or f"#{color.removeprefix('#')}"
@@ -325,7 +325,7 @@ def as_json(name: str, value: int) -> str:
 
 async def click(call: Call) -> Response:
     """Count one click; a form's visitor is sent back to the page."""
-    name, key, page = name_of(call), key_of(call.headers), return_of(call)
+    name, key, page = name_of(fields_of(call.query)), key_of(call.headers), return_of(call)
     value = await db.click(name, key, None if name in EXACT else MAX_COUNTERS)
     if b"text/html" in call.headers.get(b"accept", b""):
         return answer(b"", None, 303, {"Location": page})
@@ -334,14 +334,15 @@ async def click(call: Call) -> Response:
 
 async def count(call: Call) -> Response:
     """Answer with the count of one counter, or a list for several."""
-    names = names_of(call)
+    names = names_of(fields_of(call.query))
     parts = [as_json(name, value) for name, value in zip(names, await db.values(names), strict=True)]
     return answer(parts[0] if len(parts) == 1 else f"[{', '.join(parts)}]", "application/json", 200, {})
 
 
 async def history(call: Call) -> Response:
     """Answer with the clicks of the last days, the oldest first."""
-    name, days = name_of(call), dict(fields_of(call.query)).get("days", "30")
+    fields = fields_of(call.query)
+    name, days = name_of(fields), dict(fields).get("days", "30")
     if not re.fullmatch("[1-9][0-9]{0,2}", days) or int(days) > DAYS_LIMIT:
         raise Problem(400, "Bad Request", f"days must be a number from 1 to {DAYS_LIMIT}.")
     found = [{"day": day, "value": value} for day, value in await db.history(name, int(days))]
@@ -403,9 +404,8 @@ ROUTES: dict[str, dict[str, Route]] = {
 ROUTES["/"] = ROUTES["/index.html"]
 
 
-async def dispatch(request: Request) -> Response:
+async def dispatch(request: Request, headers: Headers) -> Response:
     """Answer a request, or raise what is wrong with it."""
-    headers: Headers = dict(request.scope["headers"])
     if request.scope["http_version"] == "0.9":  # what the parser makes of a first line without a version
         raise Problem(400, "Bad Request", "Speak HTTP/1.1.")
     body = await body_of(request, headers)
@@ -427,13 +427,14 @@ async def dispatch(request: Request) -> Response:
 @functions_framework.aio.http
 async def handler(request: Request) -> Response:
     """Answer one HTTP request: the function's entry point."""
+    headers: Headers = dict(request.scope["headers"])
     try:
-        response = await dispatch(request)
+        response = await dispatch(request, headers)
     except Problem as problem:
         response = problem.answer()
     except db.Unavailable as error:
         response = Problem(503, "Service Unavailable", str(error), Retry_After=RETRY_AFTER).answer()
     except db.Full as error:
         response = Problem(409, "Conflict", str(error)).answer()
-    response.raw_headers += sharing(request)
+    response.raw_headers += sharing(request.scope["path"], request.method, headers)
     return response

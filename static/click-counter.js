@@ -236,7 +236,7 @@ function refusedForGood(response) {
 // and with it the server says whether this site may click.
 async function isForbidden(name) {
   try {
-    const response = await fetch(urlOf("count", [name]), { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) });
+    const response = await askFor([name]);
     forbidden = response.headers.get("Click-Counter-Access") === "read";
     return forbidden;
   } catch {
@@ -289,12 +289,16 @@ async function poll() {
   tell();
 }
 
+function askFor(names) {
+  return fetch(urlOf("count", names), { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) });
+}
+
 // Read these counts with one request, and tell whether that worked. One name that is not permitted spoils the answer for
 // all: then each half is asked for.
 async function readCounts(names) {
   const started = performance.now();
   try {
-    const response = await fetch(urlOf("count", names), { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) });
+    const response = await askFor(names);
     if (response.ok) {
       const answer = await response.json();
       if (names[0] === "") defaultName = answer.name;

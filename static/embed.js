@@ -20,8 +20,12 @@ function escaped(text) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll('"', "&quot;");
 }
 
+function wording() {
+  return label.value.trim() || "Like";
+}
+
 function snippet() {
-  const text = escaped(label.value.trim() || "Like");
+  const text = escaped(wording());
   const element = `<script type="module" src="${new URL("click-counter.js", server)}"></script>\n<click-counter name="${name.value}">`;
   if (!isPage()) return `${element}${text}</click-counter>`;
   return `${element}
@@ -51,18 +55,18 @@ function showLines() {
   showSections(well);
   if (!well) return;
   const site = isPage() ? new URL(page.value).origin : "https://example.com";
-  badge = addressOf("badge.svg", { name: name.value, label: label.value.trim() || "Like" });
+  badge = addressOf("badge.svg", { name: name.value, label: wording() });
   const policy = ["script-src", "connect-src", "img-src", "form-action"];
   write("snippet", snippet());
   write("setting", `ALLOWED_ORIGINS=${site}`);
   write("policy", policy.map((directive) => `${directive} 'self' ${server.origin};`).join("\n"));
-  write("html", `<img src="${escaped(badge)}" alt="${escaped(label.value.trim() || "Like")}">`);
-  write("markdown", `![${label.value.trim().replace(/[[\]\\]/g, "\\$&") || "Like"}](${badge})`);
+  write("html", `<img src="${escaped(badge)}" alt="${escaped(wording())}">`);
+  write("markdown", `![${wording().replace(/[[\]\\]/g, "\\$&")}](${badge})`);
   image.src = badge;
   image.alt = `The badge of ${name.value}`;
   const element = document.createElement("click-counter");
   element.setAttribute("name", name.value);
-  element.textContent = label.value.trim() || "Like";
+  element.textContent = wording();
   preview.replaceChildren(element);
 }
 

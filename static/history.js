@@ -78,6 +78,10 @@ function sentence(days) {
   return `${clicks(sum)} in the last ${days.length} days, most on ${dayOf(best)}: ${number.format(best.value)}.`;
 }
 
+function within(index) {
+  return Math.max(0, Math.min(DAYS - 1, index));
+}
+
 function make(tag, attributes = {}, ...content) {
   const element = tag === "svg" || tag === "rect" ? document.createElementNS(SVG, tag) : document.createElement(tag);
   for (const [attribute, value] of Object.entries(attributes)) element.setAttribute(attribute, value);
@@ -200,9 +204,9 @@ export class History {
   #choose(index) {
     this.#chosen = index;
     for (const bar of this.#bars) bar.classList.toggle("chosen", bar === this.#bars[index]);
-    const day = this.#days[index < 0 ? DAYS - 1 : index];
-    const told = `${dayOf(day)}: ${clicks(day.value)}`;
-    this.#chart.setAttribute("aria-valuenow", (index < 0 ? DAYS - 1 : index) + 1);
+    const at = index < 0 ? DAYS - 1 : index;
+    const told = `${dayOf(this.#days[at])}: ${clicks(this.#days[at].value)}`;
+    this.#chart.setAttribute("aria-valuenow", at + 1);
     this.#chart.setAttribute("aria-valuetext", told);
     const text = index < 0 ? sentence(this.#days) : told;
     if (this.#text.textContent !== text) this.#text.textContent = text;
@@ -210,7 +214,7 @@ export class History {
 
   #point(event) {
     const { left, width } = this.#chart.getBoundingClientRect();
-    this.#choose(Math.max(0, Math.min(DAYS - 1, Math.floor(((event.clientX - left) / width) * DAYS))));
+    this.#choose(within(Math.floor(((event.clientX - left) / width) * DAYS)));
   }
 
   #press(event) {
@@ -219,6 +223,6 @@ export class History {
     const to = { ArrowLeft: from - 1, ArrowDown: from - 1, ArrowRight: from + 1, ArrowUp: from + 1, Home: 0, End: DAYS - 1 }[event.key];
     if (to === undefined) return;
     event.preventDefault();
-    this.#choose(Math.max(0, Math.min(DAYS - 1, to)));
+    this.#choose(within(to));
   }
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import shutil
 import sqlite3
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
-from servers import COUNTER, Function, Postgres
+from servers import COUNTER, Function, Postgres, today
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,6 +45,12 @@ class Database:
 
     def days(self, name: str = COUNTER) -> dict[str, int]:
         return dict(self.sql(f"select day, value from daily where name = '{name}'"))
+
+    def put_days(self, days: dict[int, int], name: str = COUNTER) -> None:
+        """Add clicks of so many days ago, which its value does not have."""
+        for ago, value in days.items():
+            day = today() - datetime.timedelta(days=ago)
+            self.sql(f"insert into daily values ('{name}', '{day}', {value})")
 
     def clicks_of_all_days(self) -> dict[str, int]:
         """What the days of each counter add up to; equals its value where nothing was set."""

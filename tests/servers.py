@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import http.client
 import importlib.util
 import json
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -271,6 +273,33 @@ def rows(connection: pg8000.dbapi.Connection, statement: str) -> list[tuple]:
     cursor = connection.cursor()
     cursor.execute(statement)
     return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+
+
+def today() -> datetime.date:
+    """The date in UTC, as the database has it."""
+    return datetime.datetime.now(datetime.UTC).date()
+
+
+@contextmanager
+def clicks_coming_in(function: Function, *names: str, clients: int = 4) -> Iterator[list[Answer]]:
+    """Click on each of these counters again and again, in so many threads; the answers are complete afterwards."""
+    stop = threading.Event()
+    answers: list[Answer] = []
+
+    def click() -> None:
+        while not stop.is_set():
+            for name in names:
+                answers.append(function.click(name, new_key()))
+
+    clicking = [threading.Thread(target=click) for _ in range(clients)]
+    for thread in clicking:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        stop.set()
+        for thread in clicking:
+            thread.join()
 
 
 def wait_for_lock(database) -> None:

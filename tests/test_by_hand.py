@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from servers import COUNTER, ROOT, copy_function, new_key, rows, wait_until
+from servers import COUNTER, ROOT, clicks_coming_in, copy_function, rows, wait_until
 
 
 class Tool:
@@ -188,21 +188,9 @@ def numbers(text):
 def test_export_and_import_give_the_same_numbers_while_clicks_come_in(tool, function, database, on_postgres, tmp_path):
     """From either database into an empty Postgres; what is exported is a state that there was."""
     tool("set", COUNTER, "1000")
-    stop = threading.Event()
-    answered = []
-
-    def click():
-        while not stop.is_set():
-            for name in (COUNTER, "other"):
-                answered.append(function.click(name, new_key()).value)
-
-    clicking = threading.Thread(target=click)
-    clicking.start()
-    try:
+    with clicks_coming_in(function, COUNTER, "other", clients=1) as answers:
         exports = [tool("export") for _ in range(5)]
-    finally:
-        stop.set()
-        clicking.join()
+    answered = [answer.value for answer in answers]
     assert len({numbers(export)[COUNTER] for export in exports}) > 1
     for export in exports:
         assert 0 <= numbers(export)[COUNTER] - 1000 - numbers(export).get("other", 0) <= 1
@@ -216,27 +204,13 @@ def test_export_and_import_give_the_same_numbers_while_clicks_come_in(tool, func
 
 
 def test_commands_and_clicks_at_once_lose_nothing(tool, function, database):
-    stop = threading.Event()
-    answered = []
-
-    def click():
-        while not stop.is_set():
-            answered.append(function.click("other", new_key()).status)
-
-    clicking = [threading.Thread(target=click) for _ in range(4)]
-    for thread in clicking:
-        thread.start()
-    try:
+    with clicks_coming_in(function, "other") as answered:
         for number in range(4):
             tool("set", COUNTER, str(number))
             tool("import", given=f"post-{number},5\n".encode())
         tool("rename", "post-1", "post-9")
         tool("delete", "post-2")
-    finally:
-        stop.set()
-        for thread in clicking:
-            thread.join()
-    assert set(answered) == {200}
+    assert {answer.status for answer in answered} == {200}
     assert database.values() == {COUNTER: 3, "other": len(answered), "post-0": 5, "post-3": 5, "post-9": 5}
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
-from servers import COUNTER, ROOT, wait_until
+from servers import COUNTER, ROOT, today, wait_until
 
 PICTURES = ROOT / "tests" / "pictures"
 
@@ -28,10 +28,7 @@ def put(function, database, days):
     """Give the counter these days and no others."""
     function.click()
     database.sql("delete from daily")
-    today = datetime.datetime.now(datetime.UTC).date()
-    for ago, value in days.items():
-        day = today - datetime.timedelta(days=ago)
-        database.sql(f"insert into daily values ('{COUNTER}', '{day}', {value})")
+    database.put_days(days)
     database.sql(f"update counter set value = {sum(days.values())}, base = 0")
 
 
@@ -48,7 +45,7 @@ def heights(page):
 
 
 def day_of(ago):
-    day = datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=ago)
+    day = today() - datetime.timedelta(days=ago)
     return f"{day:%B} {day.day}"
 
 

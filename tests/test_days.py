@@ -7,15 +7,11 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from servers import COUNTER, ROOT, Function, copy_function, new_key, rows
+from servers import COUNTER, ROOT, Function, clicks_coming_in, copy_function, new_key, rows, today
 from test_by_hand import Tool
 from test_counting import send_all
 
 DAY = datetime.timedelta(days=1)
-
-
-def today():
-    return datetime.datetime.now(datetime.UTC).date()
 
 
 def history(function, name=COUNTER, days=None):
@@ -30,12 +26,6 @@ def tool(database, tmp_path):
     return Tool(database.url, tmp_path)
 
 
-def put_days(database, days, name=COUNTER):
-    """Clicks of so many days ago."""
-    for ago, value in days.items():
-        database.sql(f"insert into daily values ('{name}', '{today() - ago * DAY}', {value})")
-
-
 def test_click_is_counted_in_its_day(function, database):
     for _ in range(3):
         function.click()
@@ -46,7 +36,7 @@ def test_click_is_counted_in_its_day(function, database):
 
 def test_history_has_every_day_the_oldest_first(function, database):
     function.click()
-    put_days(database, {1: 5, 29: 7, 30: 1000, 365: 2, 366: 1000})
+    database.put_days({1: 5, 29: 7, 30: 1000, 365: 2, 366: 1000})
     answer = function.send("GET", "/history").json()
     assert answer["name"] == COUNTER
     days = [day["day"] for day in answer["days"]]
@@ -220,7 +210,7 @@ def test_clicks_that_an_older_version_counts_beside_a_newer_one_are_brought_into
 
 def test_export_and_import_carry_the_days(tool, function, database, on_postgres, tmp_path):
     function.click()
-    put_days(database, {1: 5, 400: 7})
+    database.put_days({1: 5, 400: 7})
     database.sql("update counter set value = value + 12")
     tool("set", "other", "50")
     function.click("other")
@@ -263,22 +253,9 @@ def test_import_of_days_that_are_wrong_says_in_which_line(tool, database, days):
 
 
 def test_audit_is_right_while_clicks_come_in(tool, function, database, on_postgres, postgres):
-    stop = threading.Event()
-
-    def click():
-        while not stop.is_set():
-            function.click(COUNTER, new_key())
-
-    clicking = [threading.Thread(target=click) for _ in range(4)]
-    for thread in clicking:
-        thread.start()
-    try:
+    with clicks_coming_in(function, COUNTER):
         for _ in range(5):
             assert tool("audit") == "The days of every counter add up.\n"
-    finally:
-        stop.set()
-        for thread in clicking:
-            thread.join()
 
 
 def test_history_says_503_without_a_database(start):
