@@ -346,16 +346,16 @@ smoke_test() {
     [ "$try" -lt 9 ] || abort "$uri does not serve the page. $logs"
     sleep 10
   done
-  if [ "$(curl --silent --max-time 30 --output /dev/null --write-out '%{http_code}' "$uri/count")" = 400 ]; then
+  if [ "$(curl --silent --max-time 30 --output /dev/null --write-out '%{http_code}' "$uri/value")" = 400 ]; then
     "${curl[@]}" --output /dev/null "$uri/health" || abort "$uri is not well. $logs"
     say "no click: COUNTERS names no counter to try, only prefixes"
     printf '%s\n' "$uri"
     return
   fi
   key=$(new_key)
-  before=$(value_of "$("${curl[@]}" "$uri/count")")
+  before=$(value_of "$("${curl[@]}" "$uri/value")")
   "${curl[@]}" --retry 2 --output /dev/null --request POST --header "Idempotency-Key: $key" "$uri/click" || say "no answer"
-  after=$(value_of "$("${curl[@]}" "$uri/count")")
+  after=$(value_of "$("${curl[@]}" "$uri/value")")
   if [ -z "$before" ] || [ -z "$after" ] || [ "$after" -le "$before" ]; then
     abort "$uri counts no click (before: ${before:-no answer}, after: ${after:-no answer}). $logs"
   fi

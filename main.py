@@ -108,37 +108,16 @@ def cacheable(call: Call, content: bytes, media_type: str, headers: dict[str, st
     return answer(content, media_type, 200, headers)
 
 
-READABLE = [(b"access-control-expose-headers", b"Retry-After, Click-Counter-Access")]
-READABLE_EVERYWHERE = [
-    (b"access-control-allow-origin", b"*"),
+SHARED = [
+    (b"access-control-allow-origin", b"*"),  # there are no cookies, so nothing is given away
+    (b"access-control-expose-headers", b"Retry-After"),
     (b"cross-origin-resource-policy", b"cross-origin"),
-    *READABLE,
 ]
-MAY_READ = [(b"click-counter-access", b"read")]  # to a script, a refused click looks like a dead network: this tells
 PREFLIGHT = [
     (b"access-control-allow-methods", b"POST"),
     (b"access-control-allow-headers", b"Idempotency-Key"),
     (b"access-control-max-age", b"86400"),  # seconds that a browser may remember it; Chromium takes 7200 of them
 ]
-
-
-def sharing(path: str, method: str, headers: Headers) -> list[tuple[bytes, bytes]]:
-    """Return the headers that let other sites' scripts in: https://fetch.spec.whatwg.org/#http-cors-protocol.
-
-    Everything may be read from everywhere, but for a click, which is for the listed origins. With the count, others
-    are told that they may only read.
-    """
-    if path not in ("/click", "/count"):
-        return READABLE_EVERYWHERE
-    vary = (b"vary", b"Origin")
-    origin = headers.get(b"origin", b"")
-    listed = origin.decode("latin-1") in ALLOWED_ORIGINS
-    if path == "/count":
-        return [vary, *READABLE_EVERYWHERE, *([] if listed or not origin else MAY_READ)]
-    if not listed:
-        return [vary]
-    allowed = [vary, (b"access-control-allow-origin", origin), *READABLE]
-    return allowed + PREFLIGHT if method == "OPTIONS" else allowed
 
 
 # --- Checks -----------------------------------------------------------------------------------------------------
@@ -190,6 +169,10 @@ def fields_of(query: bytes) -> list[tuple[str, str]]:
         return parse_qsl(query.decode(errors="replace"), keep_blank_values=True, max_num_fields=NAMES_LIMIT)
     except ValueError:
         raise Problem(400, "Bad Request", f"Send at most {NAMES_LIMIT} fields.") from None
+
+
+def is_permitted(name: str) -> bool:
+    return bool(db.NAME.fullmatch(name)) and (name in EXACT or name.startswith(PREFIXES))
 
 
 def names_of(fields: list[tuple[str, str]]) -> list[str]:
@@ -332,11 +315,18 @@ async def click(call: Call) -> Response:
     return answer(as_json(name, value), "application/json", 200, {})
 
 
-async def count(call: Call) -> Response:
-    """Answer with the count of one counter, or a list for several."""
-    names = names_of(fields_of(call.query))
-    parts = [as_json(name, value) for name, value in zip(names, await db.values(names), strict=True)]
-    return answer(parts[0] if len(parts) == 1 else f"[{', '.join(parts)}]", "application/json", 200, {})
+async def value(call: Call) -> Response:
+    """Answer with the count of one counter, or a list for several: null where a name is not permitted."""
+    fields = fields_of(call.query)
+    names = [value for field, value in fields if field == "name"]
+    if len(names) < 2:
+        name = name_of(fields)
+        [found] = await db.values([name])
+        return answer(as_json(name, found), "application/json", 200, {})
+    permitted = [name for name in names if is_permitted(name)]
+    values = dict(zip(permitted, await db.values(permitted), strict=True)) if permitted else {}
+    content = json.dumps([{"name": name, "value": values.get(name)} for name in names])
+    return answer(content, "application/json", 200, {})
 
 
 async def history(call: Call) -> Response:
@@ -395,7 +385,7 @@ def files(folder: Path) -> dict[str, dict[str, Route]]:
 ROUTES: dict[str, dict[str, Route]] = {
     **files(Path(__file__).parent / "static"),
     "/click": {"POST": click},
-    "/count": {"GET": count},
+    "/value": {"GET": value},
     "/history": {"GET": history},
     "/badge.svg": {"GET": badge_svg},
     "/badge.json": {"GET": badge_json},
@@ -436,5 +426,5 @@ async def handler(request: Request) -> Response:
         response = Problem(503, "Service Unavailable", str(error), Retry_After=RETRY_AFTER).answer()
     except db.Full as error:
         response = Problem(409, "Conflict", str(error)).answer()
-    response.raw_headers += sharing(request.scope["path"], request.method, headers)
+    response.raw_headers += SHARED + (PREFLIGHT if request.method == "OPTIONS" else [])
     return response

@@ -290,7 +290,7 @@ async function poll() {
 }
 
 function askFor(names) {
-  return fetch(urlOf("count", names), { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) });
+  return fetch(urlOf("value", names), { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) });
 }
 
 // Read these counts with one request, and tell whether that worked. One name that is not permitted spoils the answer for

@@ -84,7 +84,7 @@ async function copy(event) {
 }
 
 async function defaultName() {
-  const response = await fetch(new URL("count", server), { cache: "no-store" });
+  const response = await fetch(new URL("value", server), { cache: "no-store" });
   return response.ok ? (await response.json()).name : "";
 }
 

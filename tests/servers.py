@@ -167,7 +167,7 @@ class Function:
             return client.click(name, key)
 
     def count(self, name: str = COUNTER) -> int:
-        return self.send("GET", f"/count?name={name}").value
+        return self.send("GET", f"/value?name={name}").value
 
 
 # --- Postgres ---------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def test_counters_count_apart(function):
 
 def test_several_counts_are_a_list_in_the_order_asked_for(function):
     function.click("other")
-    answer = function.send("GET", f"/count?name=other&name={COUNTER}")
+    answer = function.send("GET", f"/value?name=other&name={COUNTER}")
     assert answer.json() == [{"name": "other", "value": 1}, {"name": COUNTER, "value": 0}]
 
 

@@ -135,7 +135,7 @@ def test_elements_with_other_names_and_with_the_same_stay_right(function, listed
 
 def test_elements_of_a_page_share_their_requests(function, listed, page):
     asked = []
-    page.on("request", lambda request: asked.append(request.url) if "/count" in request.url else None)
+    page.on("request", lambda request: asked.append(request.url) if "/value" in request.url else None)
     page.clock.install()
     page.goto(listed.put(function, "".join(f'<click-counter name="post-{n}">Like</click-counter>' for n in range(8))))
     expect(count(page, 7)).to_have_text("0")
@@ -255,7 +255,7 @@ def test_element_that_a_script_rearranges_goes_on(function, listed, page, script
 
 def test_elements_that_come_again_and_again_do_not_ask_each_time(function, listed, page):
     asked = []
-    page.on("request", lambda request: asked.append(request.url) if "/count" in request.url else None)
+    page.on("request", lambda request: asked.append(request.url) if "/value" in request.url else None)
     page.goto(listed.put(function, LIKE))
     expect(count(page)).to_have_text("0")
     page.evaluate(
@@ -270,7 +270,7 @@ def test_elements_that_come_again_and_again_do_not_ask_each_time(function, liste
 
 def test_one_bad_name_among_many_costs_few_requests(function, listed, page):
     asked = []
-    page.on("request", lambda request: asked.append(request.url) if "/count" in request.url else None)
+    page.on("request", lambda request: asked.append(request.url) if "/value" in request.url else None)
     good = "".join(f'<click-counter name="post-{n}"></click-counter>' for n in range(49))
     page.goto(listed.put(function, good + '<click-counter name="not good"></click-counter>'))
     expect(note(page, 49)).to_have_text("There is no such counter.")
@@ -281,10 +281,10 @@ def test_one_bad_name_among_many_costs_few_requests(function, listed, page):
 
 def test_counter_that_is_permitted_later_is_found(function, listed, page):
     problem = {"status": 404, "headers": {"Access-Control-Allow-Origin": "*"}, "body": "{}"}
-    page.route("**/count?*", lambda route: route.fulfill(content_type="application/problem+json", **problem))
+    page.route("**/value?*", lambda route: route.fulfill(content_type="application/problem+json", **problem))
     page.goto(listed.put(function, LIKE))
     expect(note(page)).to_have_text("There is no such counter.")
-    page.unroute("**/count?*")
+    page.unroute("**/value?*")
     press(page)
     expect(count(page)).to_have_text("1")
     expect(note(page)).to_have_text("")

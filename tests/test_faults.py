@@ -110,7 +110,7 @@ class Load:
                 for name in NAMES:
                     least = max(seen[name], len(self.counted[name]))
                     with suppress(OSError, HTTPException):
-                        answer = client.send("GET", f"/count?name={name}")
+                        answer = client.send("GET", f"/value?name={name}")
                         if answer.status == 200:
                             seen[name] = answer.value
                             if not least <= answer.value <= len(self.sent[name]):
@@ -399,7 +399,7 @@ def test_database_away_for_30_seconds(postgres, on_postgres, start, page, table)
         button.click()
     assert function.click().status == 503  # after it has been tried for 5 s
     assert 4 < time.monotonic() - away < 8
-    assert function.send("GET", "/count").status == 503  # so have the reads
+    assert function.send("GET", "/value").status == 503  # so have the reads
     refusals = 0
     while time.monotonic() - away < 30:
         started = time.monotonic()
@@ -407,7 +407,7 @@ def test_database_away_for_30_seconds(postgres, on_postgres, start, page, table)
         assert answer.status == 503
         assert int(answer.headers["Retry-After"]) >= 1
         assert function.send("GET", "/health").status == 503
-        assert function.send("GET", "/count").status == 503
+        assert function.send("GET", "/value").status == 503
         assert function.send("GET", "/").status == 200
         assert time.monotonic() - started < 2  # a new click learns quickly
         refusals += 1

@@ -59,9 +59,9 @@ INTERNALS = (
 
 @pytest.fixture(autouse=True)
 def counts_nothing_and_goes_on(shared):
-    before = shared.send("GET", "/count?name=hello-world-button&name=other").json()
+    before = shared.send("GET", "/value?name=hello-world-button&name=other").json()
     yield
-    assert shared.send("GET", "/count?name=hello-world-button&name=other").json() == before
+    assert shared.send("GET", "/value?name=hello-world-button&name=other").json() == before
     assert shared.process.poll() is None
 
 
@@ -73,7 +73,7 @@ def check_refused(answer, *statuses):
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 def test_malformed_name(shared, name):
     check_refused(shared.click(name) if name else shared.send("POST", "/click?name="), 400)
-    check_refused(shared.send("GET", f"/count?name={name}"), 400)
+    check_refused(shared.send("GET", f"/value?name={name}"), 400)
     check_refused(shared.send("GET", f"/badge.svg?name={name}"), 400)
 
 
@@ -87,7 +87,7 @@ def test_malformed_key(shared, key):
     check_refused(shared.send("POST", "/click", {"Idempotency-Key": key}), 400)
 
 
-@pytest.mark.parametrize("path", ["/click", "/", "/count", "/nothing"])
+@pytest.mark.parametrize("path", ["/click", "/", "/value", "/nothing"])
 @pytest.mark.parametrize("size", [10_001, 3_000_000])
 def test_large_body_is_refused_and_the_refusal_seen(shared, path, size):
     for _ in range(5):
@@ -168,4 +168,4 @@ def test_refusal_leaves_the_connection_usable(shared):
     client = Client(shared.port)
     with closing(client.connection):
         assert client.click("not permitted".replace(" ", "%20")).status == 400
-        assert client.send("GET", "/count").status == 200
+        assert client.send("GET", "/value").status == 200

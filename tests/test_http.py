@@ -55,7 +55,7 @@ def test_file_has_its_type(shared, name, media_type):
     assert media_type in shared.send("GET", f"/{name}").headers["Content-Type"]
 
 
-@pytest.mark.parametrize("path", ["/", "/style.css", "/count", "/badge.svg", "/badge.json", "/health"])
+@pytest.mark.parametrize("path", ["/", "/style.css", "/value", "/badge.svg", "/badge.json", "/health"])
 def test_head_is_answered_like_get_without_content(shared, path):
     get, head = shared.send("GET", path), shared.send("HEAD", path)
     assert (head.status, head.body) == (200, b"")
@@ -65,7 +65,7 @@ def test_head_is_answered_like_get_without_content(shared, path):
 
 @pytest.mark.parametrize(
     ("path", "allow"),
-    [("/", "GET, HEAD, OPTIONS"), ("/count", "GET, HEAD, OPTIONS"), ("/style.css", "GET, HEAD, OPTIONS"),
+    [("/", "GET, HEAD, OPTIONS"), ("/value", "GET, HEAD, OPTIONS"), ("/style.css", "GET, HEAD, OPTIONS"),
      ("/click", "POST, OPTIONS")],
 )  # fmt: skip
 def test_wrong_method_names_the_right_ones(shared, path, allow):
@@ -79,7 +79,7 @@ def test_wrong_method_names_the_right_ones(shared, path, allow):
 
 def test_click_and_count_are_never_stored(shared):
     assert shared.click().headers["Cache-Control"] == "no-store"
-    assert shared.send("GET", "/count").headers["Cache-Control"] == "no-store"
+    assert shared.send("GET", "/value").headers["Cache-Control"] == "no-store"
 
 
 def test_form_goes_back_to_its_page(shared):
@@ -103,7 +103,7 @@ def test_prefix_permits_every_name_that_begins_so(shared, name):
     assert shared.click("post-*").status == 400
 
 
-@pytest.mark.parametrize("path", ["/count?name=unknown", "/badge.svg?name=unknown"])
+@pytest.mark.parametrize("path", ["/value?name=unknown", "/badge.svg?name=unknown"])
 def test_counter_that_is_not_permitted_is_not_found(shared, path):
     assert shared.send("GET", path).status == 404
     assert shared.click("unknown").status == 404
@@ -123,8 +123,8 @@ def test_click_names_one_counter(shared):
 
 def test_count_asks_for_at_most_a_hundred_names(shared):
     query = "&".join(["name=other"] * 100)
-    assert len(shared.send("GET", f"/count?{query}").json()) == 100
-    assert shared.send("GET", f"/count?{query}&name=other").status == 400
+    assert len(shared.send("GET", f"/value?{query}").json()) == 100
+    assert shared.send("GET", f"/value?{query}&name=other").status == 400
 
 
 def test_badge_shows_the_count_and_is_revalidated(shared):
@@ -249,7 +249,7 @@ def check_problem(answer):
 def test_every_error_is_a_problem(shared):
     check_problem(shared.click("a%20b"))
     check_problem(shared.click("unknown"))
-    check_problem(shared.send("GET", "/count?name=pos"))
+    check_problem(shared.send("GET", "/value?name=pos"))
     check_problem(shared.click(key="1"))
     check_problem(shared.send("GET", "/click"))
     check_problem(shared.send("POST", "/click", body=b"x" * 10_001))
@@ -261,7 +261,7 @@ def test_page_is_served_and_the_rest_says_503_without_a_database(start):
     click = function.click(key=new_key())
     for answer in (
         click,
-        function.send("GET", "/count"),
+        function.send("GET", "/value"),
         function.send("GET", "/badge.svg"),
         function.send("GET", "/health"),
     ):

@@ -231,7 +231,7 @@ def test_polling_slows_down_when_nothing_happens_and_rests_while_hidden(counter,
     page.clock.install()
     page.reload()
     polls = []
-    page.on("request", lambda request: polls.append(request) if "/count" in request.url else None)
+    page.on("request", lambda request: polls.append(request) if "/value" in request.url else None)
 
     def polls_in(minutes):
         polls.clear()
@@ -278,7 +278,7 @@ def test_number_that_overtakes_is_not_shown_backwards(counter, page):
 
 def test_count_that_cannot_be_read_is_no_number(start, page):
     function = start("postgres://u:p@127.0.0.1:9/d")
-    function.send("GET", "/count")  # the function has noticed by then
+    function.send("GET", "/value")  # the function has noticed by then
     page.goto(function.url)
     expect(note(page)).to_have_text("The count cannot be read just now.")
     expect(heading(page)).to_have_text("Hello World!")
