@@ -1,93 +1,98 @@
-"""The database: its URL, its one connection, the schema, the counting statement and the batches.
+"""The counts: DATABASE_URL, the connection and every statement. Knows nothing of HTTP.
 
-Knows nothing of HTTP. Importing it reads the settings and starts nothing: SQLAlchemy is imported and the connection
-made by the first click or read.
+Importing it reads DATABASE_URL and starts nothing: the driver is imported and the connection made by the first click or
+read.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import csv
 import gc
 import io
 import json
-import logging
 import os
-import random
 import re
-import signal
+import ssl
 import sys
-import time
 import uuid
-from collections import Counter, defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote
 
-if TYPE_CHECKING:
-    from ssl import SSLContext
+from batch import AttemptError, Batcher, CircuitBreaker
+from batch import Unavailable as Unavailable  # what the calls below raise
 
+if TYPE_CHECKING:
     from sqlalchemy import Connection, CursorResult, Engine
 
+Result = TypeVar("Result")
+Execute = Callable[..., "CursorResult[Any]"]
+
 HERE = Path(__file__).parent
+SCHEMA = HERE / "schema.sql"
 
 NAME = re.compile(r"[A-Za-z0-9._:/-]{1,100}")
 NAME_RULE = "A name is 1 to 100 characters out of A-Z a-z 0-9 . _ - : / and nothing else."
-KEPT = 24 * 3600  # seconds that a client's key is remembered
-KEPT_OWN = 5 * 60  # seconds that a key is remembered that was made here, only for the retries below
 
-# A click is answered within 8 s, whatever happens: it is tried until PATIENCE, and given up at DEADLINE even where
-# an attempt hangs in a name look-up, which nothing can interrupt. A backend that waits for a lock gives up before its
-# client does, so that none is left behind in the queue for the row.
-PATIENCE = 5.0
-DEADLINE = 7.5
-SOCKET_TIMEOUT = 2.5  # to connect, and for each receive
-STATEMENT_TIMEOUT = 2000  # milliseconds, locks included
-BATCH = 500  # callers in one statement, which then fits into a socket's buffer, so that sending it does not wait
-QUEUE = 10  # full batches that may wait: bounds the memory
-PRUNE_AFTER = 4  # clicks, after which expired keys are deleted: an eighth of the time of a click alone
-PROBE_PAUSE = 0.5  # seconds between two attempts while the database is away
+KEPT = 24 * 3600  # seconds that a client's key is remembered
+KEPT_OWN = 5 * 60  # seconds that a key is remembered that was made here, only for the retries
+
+CONNECT_TIMEOUT = 2.5  # seconds
+QUERY_TIMEOUT = 2.5  # seconds, for all of a reply
+STATEMENT_TIMEOUT = 2000  # ms, locks included: a backend gives up before its client does, and leaves the lock's queue
+
+BATCH = 500  # clicks or names in one message, which then stays under 100 kB, so that sending it does not wait
+HISTORIES = 50  # in one message: a reply has up to 366 days of each
+PRUNED = 1000  # expired keys that one batch deletes at most, in 4 ms
+PRUNE_AFTER = 4  # clicks without a backlog: looking for expired keys takes an eighth of the time of a click alone
+MOST_NAMES_SEEN = 100_000
+
+
+# --- Where the database is --------------------------------------------------------------------------------------
 
 
 class SettingError(ValueError):
     """A setting cannot be used; the message names it, says what to do and never holds a password."""
 
 
-class Unavailable(Exception):
-    """The database cannot count or read now; the message says what to do."""
-
-
-class Full(Exception):
-    """The click cannot be counted, now or later; the message says why."""
-
-
-# --- DATABASE_URL -----------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Database:
-    """Where the counts are: keyword arguments of pg8000.connect, or the path of a SQLite file."""
+    """Where the counts are: the path of a SQLite file, or pg8000's keyword arguments and libpq's TLS settings."""
 
     sqlite: Path | None = None
     arguments: dict[str, str | int | None] = field(default_factory=dict, repr=False)
     sslmode: str = "prefer"
     sslrootcert: str | None = None
 
+    @property
+    def place(self) -> str:
+        """Say where that is, without the password."""
+        return str(self.sqlite or self.arguments.get("unix_sock") or f"Postgres on {self.arguments['host']}")
+
 
 EXAMPLE = "postgresql://USER:PASSWORD@HOST:5432/DATABASE?sslmode=require"
+NOT_UNDERSTOOD = (
+    f"DATABASE_URL cannot be understood. It looks like {EXAMPLE}, one host, with @ : / ? # % in the password "
+    "written as %40 %3A %2F %3F %23 %25"
+)
+PLACEHOLDER = re.compile(r"\[.*\]|<.*>|\{.*\}|\*+|x{3,}|HOST|USER|PASSWORD|your[-_].*|.*[-_]here", re.DOTALL)
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 POSTGRES_URL = re.compile(
-    r"postgres(ql)?(\+\w+)?://"
-    r"((?P<user>[^:/?#@]*)(:(?P<password>[^/?#]*))?@)?"
-    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:/?#@,\[\]]*)(:(?P<port>\d{1,5}))?"
-    r"(/(?P<database>[^/?#@]*))?(\?(?P<query>[^#]*))?"
+    r"""
+    postgres(ql)?(\+\w+)?://                          # the driver's name, as SQLAlchemy writes it, does not matter
+    ((?P<user>[^:/?\#@]*)(:(?P<password>[^/?\#]*))?@)?
+    (?P<host>\[[0-9A-Fa-f:.]+\]|[^:/?\#@,\[\]]*)      # an address in brackets, or a name; one host only
+    (:(?P<port>\d{1,5}))?
+    (/(?P<database>[^/?\#@]*))?
+    (\?(?P<query>[^\#]*))?
+    """,
+    re.VERBOSE,
 )
 
 
@@ -100,57 +105,67 @@ def database_from(environ: Mapping[str, str]) -> Database:
             "DATABASE_URL must name a Postgres here: a local file is lost with the instance, and every click with it. "
             f"Set it to {EXAMPLE}"
         )
-    if local:
-        return _sqlite(url or f"sqlite:///{HERE / 'clicks.sqlite3'}")
-    return _postgres(url)
+    return _sqlite(url) if local else _postgres(url)
 
 
 def _sqlite(url: str) -> Database:
-    path = Path(url.removeprefix("sqlite:///")).absolute()
-    if not url.startswith("sqlite:///") or path.name in ("", ":memory:") or path.is_dir():
+    path = Path(url.removeprefix("sqlite:///")).absolute() if url else HERE / "clicks.sqlite3"
+    if url and (not url.startswith("sqlite:///") or path.name in ("", ":memory:") or path.is_dir()):
         raise SettingError("DATABASE_URL names no SQLite file. Set it to sqlite:///clicks.sqlite3, or leave it out")
     if not os.access(path.parent, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise SettingError(f"DATABASE_URL: {path} cannot be written. Make its folder, or name another file")
+        raise SettingError(
+            f"DATABASE_URL: {path} cannot be written. Make its folder{' writable' if path.parent.exists() else ''}, or keep "
+            "the counts elsewhere with DATABASE_URL=sqlite:////path/clicks.sqlite3"
+        )
     return Database(sqlite=path)
 
 
 def _postgres(url: str) -> Database:
     match = POSTGRES_URL.fullmatch(url)
-    if match is None:
-        raise SettingError(
-            f"DATABASE_URL cannot be understood. It looks like {EXAMPLE}, one host, with @ : / ? # % in the password "
-            "written as %40 %3A %2F %3F %23 %25"
-        )
+    if match is None or re.search("%(?![0-9A-Fa-f]{2})", url):
+        raise SettingError(NOT_UNDERSTOOD)
     # libpq and drivers know many more parameters. What is not asked for below is left out knowingly: pg8000 binds the
     # channel anyway, the timeouts are ours, a pooler refuses options.
-    query = {name: unquote(value) for name, value in re.findall("([^&=]+)=([^&]*)", match["query"] or "")}
-    host = query.get("host") or unquote(match["host"]).strip("[]")
+    query = {name: _decoded(text) for name, text in re.findall("([^&=]+)=([^&]*)", match["query"] or "")}
+    host = query.get("host") or _decoded(match["host"]).strip("[]")
     port = query.get("port") or match["port"] or "5432"
-    user = query.get("user") or unquote(match["user"] or "")
-    password = query.get("password") or unquote(match["password"] or "")
-    if not user or not (host or query.get("unix_sock")):
-        raise SettingError(f"DATABASE_URL names no {'host' if user else 'user'}. It looks like {EXAMPLE}")
-    if re.fullmatch(r"\[.*\]|<.*>|\*+", match["password"] or ""):
-        raise SettingError("DATABASE_URL holds a placeholder instead of the password. Put the password there")
-    if not port.isdecimal() or not 0 < int(port) < 65536:
-        raise SettingError("DATABASE_URL: the port must be a number from 1 to 65535, usually 5432")
+    user = query.get("user") or _decoded(match["user"])
+    password = query.get("password") or _decoded(match["password"])
+    _check(user, password, host or query.get("unix_sock", ""), port)
     arguments: dict[str, str | int | None] = {
         "user": user,
         "password": password or None,
-        "database": query.get("dbname") or unquote(match["database"] or "") or None,
+        "database": query.get("dbname") or _decoded(match["database"]) or None,
         "application_name": "click-counter",
     }
     socket = query.get("unix_sock") or (f"{host.rstrip('/')}/.s.PGSQL.{port}" if host.startswith("/") else None)
-    if socket is not None:
-        if len(os.fsencode(socket)) > 107:
-            raise SettingError("DATABASE_URL: a socket's path can have 107 bytes at most. Shorten the instance's name")
-        return Database(arguments={**arguments, "unix_sock": socket}, sslmode="disable")  # as libpq: none on a socket
-    sslmode, sslrootcert = _tls_settings(query)
-    return Database(None, {**arguments, "host": host, "port": int(port)}, sslmode, sslrootcert)
+    if socket is None:
+        sslmode, sslrootcert = _tls_settings(query)
+        return Database(None, {**arguments, "host": host, "port": int(port)}, sslmode, sslrootcert)
+    if len(os.fsencode(socket)) > 107:
+        raise SettingError("DATABASE_URL: a socket's path can have 107 bytes at most. Shorten the instance's name")
+    return Database(arguments={**arguments, "unix_sock": socket}, sslmode="disable")  # as libpq: none on a socket
+
+
+def _decoded(text: str | None) -> str:
+    try:
+        return unquote(text or "", errors="strict")
+    except UnicodeDecodeError:
+        raise SettingError(NOT_UNDERSTOOD) from None
+
+
+def _check(user: str, password: str, host: str, port: str) -> None:
+    if not user or not host:
+        raise SettingError(f"DATABASE_URL names no {'host' if user else 'user'}. It looks like {EXAMPLE}")
+    for part, text in (("user", user), ("password", password), ("host", host)):
+        if PLACEHOLDER.fullmatch(text):
+            raise SettingError(f"DATABASE_URL holds a placeholder instead of the {part}. Put the {part} there")
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise SettingError("DATABASE_URL: the port must be a number from 1 to 65535, usually 5432")
 
 
 def _tls_settings(query: Mapping[str, str]) -> tuple[str, str | None]:
-    """sslmode and sslrootcert as libpq means them; `ssl` as other drivers write it."""
+    """Return sslmode and sslrootcert as libpq means them; `ssl` is how other drivers write it."""
     if "sslcert" in query or "sslkey" in query:
         raise SettingError("DATABASE_URL: sslcert and sslkey are not supported. Use a user with a password")
     mode = query.get("sslmode") or query.get("ssl") or "prefer"
@@ -167,14 +182,12 @@ def _tls_settings(query: Mapping[str, str]) -> tuple[str, str | None]:
     return mode, rootcert
 
 
-def _ssl_context(database: Database) -> SSLContext | bool | None:
-    """What pg8000 takes for an sslmode: None uses TLS where the server offers it, a context insists on it."""
+def _ssl_context(database: Database) -> ssl.SSLContext | bool | None:
+    """Return what pg8000 takes for an sslmode: None uses TLS where the server offers it, a context insists on it."""
     if database.sslmode == "disable":
         return False
     if not database.sslmode.startswith(("require", "verify")):
         return None
-    import ssl
-
     if database.sslmode == "require":
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # pg8000's own one reads the authorities first, for 35 ms
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -190,123 +203,163 @@ except SettingError as error:
     sys.exit(str(error))
 
 
-# --- The one connection -----------------------------------------------------------------------------------------
+def engine(timeout: float = CONNECT_TIMEOUT) -> Engine:
+    """Return a SQLAlchemy engine for all but the hot path, whose `begin()` is right on both databases.
 
-Item = TypeVar("Item")
-Value = TypeVar("Value")
-Run = Callable[..., "CursorResult[*tuple[Any, ...]]"]  # a connection's exec_driver_sql
-Result = TypeVar("Result")
+    `timeout` is in seconds: on Postgres to connect and for each receive, on SQLite to wait for a lock.
+    """
+    from sqlalchemy import URL, create_engine, event
+    from sqlalchemy.pool import NullPool
+
+    if DATABASE.sqlite is None:
+        arguments = {**DATABASE.arguments, "ssl_context": _ssl_context(DATABASE), "timeout": timeout}
+        return create_engine("postgresql+pg8000://", connect_args=arguments, poolclass=NullPool)
+    # https://docs.sqlalchemy.org/en/20/dialects/sqlite.html: the driver begins no transaction, so that all of them can
+    # begin as writers; two that read first and write then would deadlock.
+    url = URL.create("sqlite", database=str(DATABASE.sqlite))
+    made = create_engine(url, connect_args={"timeout": timeout, "isolation_level": None}, poolclass=NullPool)
+    event.listen(made, "begin", lambda connection: connection.exec_driver_sql("begin immediate"))
+    return made
 
 
-class Fault(Exception):
-    """An attempt failed. `code` is the SQLSTATE or the error's class, `passing` whether another one may succeed."""
+def apply_schema(connection: Connection) -> None:
+    """Make the tables that are missing."""
+    schema = SCHEMA.read_text()
+    # SQLite's driver takes one statement at a time.
+    for statement in [schema] if DATABASE.sqlite is None else re.sub("--.*", "", schema).split(";")[:-1]:
+        connection.exec_driver_sql(statement)
 
-    def __init__(self, code: str, message: str, passing: bool) -> None:
-        super().__init__(message)
-        self.code = code
-        self.passing = passing
 
+# --- What can go wrong ------------------------------------------------------------------------------------------
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: connection; two instances that make the tables at once
 # and collide in the catalogue; read-only after a failover; rolled back; resources; lock timeout; cancelled or shutting
 # down; system; internal (poolers).
-PASSING = ("08", "23505", "42P07", "42710", "25006", "25P", "40", "53", "55P03", "57", "58", "XX")
+TRANSIENT = ("08", "23505", "42P07", "42710", "25006", "25P", "40", "53", "55P03", "57", "58", "XX")
 NO_TABLE = "42P01"
 OUT_OF_RANGE = ("22003", "23514", "IntegrityError")  # Postgres, either way; SQLite
 LASTING = (NO_TABLE, *OUT_OF_RANGE, "SSLCertVerificationError")
 
 
-def _fault(error: Exception) -> Fault:
+class Full(Exception):
+    """A click cannot be counted; the message says why and what to do."""
+
+
+class AtLimit(Full):
+    """The counter has reached the largest number there is."""
+
+
+class NoRoom(Full):
+    """There are as many counters as there may be, until the owner makes room."""
+
+
+def explain(error: Exception) -> AttemptError:
     """Translate what SQLAlchemy, a driver or a socket raised; nothing of the statement gets into the message."""
     cause = getattr(error, "orig", None) or error
     fields = cause.args[0] if cause.args else ""
     if isinstance(fields, dict):  # the ErrorResponse of Postgres, as pg8000 gives it
-        return Fault(fields["C"], fields["M"], fields["C"].startswith(PASSING))
+        return AttemptError(fields["C"], fields["M"], fields["C"].startswith(TRANSIENT))
     code = NO_TABLE if str(fields).startswith("no such table") else type(cause).__name__
-    return Fault(code, str(fields), code not in LASTING)
+    return AttemptError(code, str(fields), code not in LASTING)
 
 
-@cache
-def _engine() -> Engine:
-    gc.disable()  # collecting while SQLAlchemy is imported makes that a fifth slower
-    try:
-        return _make_engine()
-    finally:
-        gc.enable()
+# --- The connection to Postgres ---------------------------------------------------------------------------------
+
+Row = Sequence[Any]
 
 
-def _make_engine() -> Engine:
-    from sqlalchemy import URL, create_engine
-    from sqlalchemy.pool import NullPool
+class _Connection:
+    """A connection of pg8000, with a query that does not hold up the event loop.
 
-    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # tracebacks where a broken connection is closed
-    if DATABASE.sqlite is not None:
-        url = URL.create("sqlite", database=str(DATABASE.sqlite))
-        arguments: dict[str, object] = {"timeout": SOCKET_TIMEOUT}
-    else:
-        url = URL.create("postgresql+pg8000")
-        arguments = {**DATABASE.arguments, "ssl_context": _ssl_context(DATABASE), "timeout": SOCKET_TIMEOUT}
-    return create_engine(url, connect_args=arguments, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    Whatever touches the driver's internals is here.
+    """
 
+    def __init__(self, database: Database) -> None:
+        from pg8000.core import CoreConnection
 
-_connections: list[Connection] = []  # none or one
+        arguments = {**database.arguments, "ssl_context": _ssl_context(database), "timeout": CONNECT_TIMEOUT}
+        self._driver: Any = CoreConnection(**arguments)
+        self._socket = self._driver._usock
 
-
-async def _attempt(work: Callable[[Connection], Awaitable[Result]]) -> Result:
-    """Do work on the one connection, made where there is none and dropped after a failure; raise Fault."""
-    async with _turn():
+    def is_stale(self) -> bool:
+        """Tell whether the server has closed it since the last reply, or sent anything else that nobody asked for."""
+        self._socket.settimeout(0)
         try:
-            if not _connections:
-                _connections.append(await _in_thread(_connect))
-            try:
-                return await work(_connections[0])
-            except Exception as error:
-                if _fault(error).code != NO_TABLE:
-                    raise
-                await apply_schema(_connections[0])
-                return await work(_connections[0])
-        except BaseException as error:  # whatever it was, the connection may be out of step with the server
-            if _connections:
-                _connections.pop().invalidate()
-            if isinstance(error, Exception):
-                raise _fault(error) from error
-            raise
+            self._socket.recv(1)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False
+        except OSError:
+            pass
+        return True
+
+    async def query(self, message: str) -> tuple[list[Row], int]:
+        """Send statements as one message and one transaction; return all their rows, and how many rows they affected.
+
+        A row that was both written and returned counts once. Raise a pg8000.DatabaseError or an OSError.
+        """
+        from pg8000.core import Context
+
+        context = Context(message)
+        self._socket.settimeout(QUERY_TIMEOUT)
+        self._driver.send_QUERY(message)
+        self._driver._sock.flush()
+        async with asyncio.timeout(QUERY_TIMEOUT):
+            reply = await self._reply()
+        stream, self._driver._sock = self._driver._sock, io.BytesIO(reply)
+        try:
+            self._driver.handle_messages(context)
+        except Exception as error:
+            raise context.error or error from None  # what the server said before it closed the connection
+        finally:
+            self._driver._sock = stream
+        return context.rows or [], context.row_count
+
+    async def _reply(self) -> bytearray:
+        """Return the reply once all of it is there, however slowly it trickles, or the connection has ended."""
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        reply = bytearray()
+        self._socket.settimeout(0)
+        loop.add_reader(self._socket, readable.set)
+        try:
+            while not _is_complete(reply):
+                await readable.wait()
+                readable.clear()
+                with suppress(BlockingIOError, ssl.SSLWantReadError):
+                    while not _is_complete(reply):
+                        data = self._socket.recv(65536)
+                        if not data:
+                            return reply
+                        reply += data
+        finally:
+            loop.remove_reader(self._socket)
+        return reply
+
+    def close(self) -> None:
+        """Close it, without waiting for the server, which may be the one that does not answer."""
+        from pg8000.exceptions import InterfaceError
+
+        self._socket.settimeout(0)
+        with suppress(InterfaceError, OSError):
+            self._driver.close()
 
 
-@cache
-def _turn() -> asyncio.Lock:
-    return asyncio.Lock()
+def _is_complete(reply: bytearray) -> bool:
+    """Tell whether the last of its messages is ReadyForQuery: a byte for the type, then four for the length."""
+    at = last = 0  # https://www.postgresql.org/docs/current/protocol-message-formats.html
+    while at + 5 <= len(reply):
+        last = at
+        at += 1 + int.from_bytes(reply[at + 1 : at + 5])
+    return at == len(reply) > 0 and reply[last] == ord("Z")
 
 
-@cache
-def _thread() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")  # made after the fork, by the first use
-
-
-async def _in_thread(function: Callable[..., Result], *arguments: object) -> Result:
-    return await asyncio.get_running_loop().run_in_executor(_thread(), function, *arguments)
-
-
-def _connect() -> Connection:
-    return _engine().connect()
-
-
-async def apply_schema(connection: Connection) -> None:
-    """Make the tables that are missing."""
-    schema = (HERE / "schema.sql").read_text()
-    if DATABASE.sqlite is not None:
-        await _in_thread(connection.connection.driver_connection.executescript, schema)  # type: ignore[union-attr]
-    else:
-        await _in_thread(connection.exec_driver_sql, schema)
-
-
-# --- The statements ---------------------------------------------------------------------------------------------
+# --- Postgres ---------------------------------------------------------------------------------------------------
 
 
 class Click(NamedTuple):
-    """One click to count: its key, its counter, for how many seconds the key must be remembered.
+    """One click to count: its key, its counter, for how many seconds its key must be remembered.
 
-    And at how many counters no click makes another one; None: it always may.
+    And how many counters there may be for it to make another one; None: it always may.
     """
 
     key: str
@@ -315,250 +368,145 @@ class Click(NamedTuple):
     limit: int | None
 
 
-# What stands in place of a counter's value, and why.
-AT_LIMIT = -1
-NO_ROOM = -2
-WHY_FULL = {
-    AT_LIMIT: "This counter has reached the largest number there is. Click another one.",
-    NO_ROOM: "There are as many counters as MAX_COUNTERS allows. Click one of those, or ask the owner to raise it.",
-}
+class Postgres:
+    """The counts in Postgres: every method sends one message on the one connection, and raises AttemptError."""
 
+    # Two instances that take their locks in the same order never deadlock: so keys and names are sorted.
 
-async def count_clicks(clicks: list[Click]) -> dict[str, int]:
-    """Count the clicks whose keys are new; return every counter's value after that, or why it has none."""
-    clicks.sort()  # two instances that take the locks of the keys in the same order never deadlock
-    try:
-        return await _ask(_count_postgres, _count_sqlite, clicks)
-    except Fault as fault:
-        if fault.code not in OUT_OF_RANGE:
-            raise
-    names = {click.name for click in clicks}
-    if len(names) == 1:
-        return dict.fromkeys(names, AT_LIMIT)
-    values: dict[str, int] = {}
-    for name in names:
-        values |= await count_clicks([click for click in clicks if click.name == name])
-    return values
+    SETTINGS = f"set transaction isolation level read committed; set local statement_timeout = {STATEMENT_TIMEOUT};"
+    PRUNE = f"""
+        delete from click where ctid = any (array(
+            select ctid from click where expires < extract(epoch from now())::bigint
+            order by expires limit {PRUNED} for update skip locked));"""
+    COUNT_ONE = """
+        with added as (
+            insert into click (key, name, expires)
+            values ({key}, {name}, extract(epoch from now())::bigint + {kept})
+            on conflict do nothing
+            returning name),
+        today as (
+            insert into daily (name, day, value)
+            select name, to_char(now() at time zone 'UTC', 'YYYY-MM-DD'), 1 from added
+            on conflict (name, day) do update set value = daily.value + 1)
+        insert into counter (name, value)
+        select name, 1 from added
+        on conflict (name) do update set value = counter.value + 1
+        returning name, value"""
+    COUNT_MANY = """
+        with added as (
+            insert into click (key, name, expires)
+            select key, name, extract(epoch from now())::bigint + kept
+            from unnest({keys}::text[], {names}::text[], {kepts}::int[]) as given (key, name, kept)
+            on conflict do nothing
+            returning name),
+        clicked as (
+            select name, count(*) as clicks from added group by name),
+        today as (
+            insert into daily (name, day, value)
+            select name, to_char(now() at time zone 'UTC', 'YYYY-MM-DD'), clicks from clicked order by name
+            on conflict (name, day) do update set value = daily.value + excluded.value)
+        insert into counter (name, value)
+        select name, clicks from clicked order by name
+        on conflict (name) do update set value = counter.value + excluded.value
+        returning name, value"""
+    LOOK = """
+        select name, exists (select from counter where counter.name = given.name), (select count(*) from counter)
+        from unnest({names}::text[]) as given (name)"""
+    # The counters are counted by a statement of its own, for the lock's own statement sees the time before it.
+    MAKE = """
+        do $$ begin perform pg_advisory_xact_lock(20261122); end $$;
+        insert into counter (name, value)
+        select name, 0 from unnest({names}::text[]) as given (name)
+        where not exists (select from counter where counter.name = given.name)
+        order by name limit (select greatest({limit} - count(*), 0) from counter)
+        on conflict do nothing;
+        select name from counter where name = any ({names}::text[])"""
+    READ = "select name, value from counter where name = any ({names}::text[])"
+    DAYS = """
+        select name, to_char(now() at time zone 'UTC', 'YYYY-MM-DD'), (
+            select json_object_agg(day, value) from daily where daily.name = given.name
+            and day > to_char(now() at time zone 'UTC' - interval '366 days', 'YYYY-MM-DD'))
+        from unnest({names}::text[]) as given (name)"""
 
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: _Connection | None = None
+        self._turn = asyncio.Lock()
+        self._unpruned = PRUNE_AFTER
 
-async def read_values(names: list[str]) -> dict[str, int]:
-    """Return the values of the counters of these names that there are."""
-    return await _ask(partial(_ask_postgres, READ_POSTGRES), partial(_ask_sqlite, READ_SQLITE), names)
+    async def count(self, clicks: list[Click]) -> dict[str, int]:
+        """Count the clicks whose keys are new; return the value of each of their counters after that."""
+        clicks = sorted(clicks, key=lambda click: (click.key, click.name))
+        self._unpruned += len(clicks)
+        prune = self._unpruned >= PRUNE_AFTER
+        rows, affected = await self._query((self.PRUNE if prune else "") + self._counting(clicks))
+        if prune:  # while there is a backlog, with each batch
+            self._unpruned = PRUNE_AFTER if affected - len(rows) >= PRUNED else 0
+        values: dict[str, int] = dict(rows)  # type: ignore[arg-type]
+        # A counter that got nothing new is read afterwards, and that seldom happens. Read in the statement itself, in
+        # the snapshot from before, it would lack the click that another instance was just counting under the same key.
+        repeated = {click.name for click in clicks} - values.keys()
+        return values | await self.read(repeated) if repeated else values
 
+    def _counting(self, clicks: list[Click]) -> str:
+        if len(clicks) == 1:  # as most are: nothing to sum and to sort saves a tenth of the time
+            [click] = clicks
+            return self.COUNT_ONE.format(key=_literal(click.key), name=_literal(click.name), kept=click.kept)
+        keys, names, kepts, _ = zip(*clicks, strict=True)
+        return self.COUNT_MANY.format(keys=_array(keys), names=_array(names), kepts=_array(kepts))
 
-async def read_days(names: list[str]) -> dict[str, str]:
-    """Return the clicks per day of these counters like `2026-11-21 3,2026-11-22 4`, and today's date under ''."""
-    return await _ask(partial(_ask_postgres, DAYS_POSTGRES), partial(_ask_sqlite, DAYS_SQLITE), names)
+    async def look(self, names: Iterable[str]) -> tuple[set[str], int]:
+        """Return those of the names that have a counter, and how many counters there are."""
+        rows, _ = await self._query(self.LOOK.format(names=_array(names)))
+        return {name for name, exists, _ in rows if exists}, rows[0][2]
 
+    async def make(self, names: Iterable[str], limit: int) -> set[str]:
+        """Make counters with 0 while there are fewer than `limit`; return those of the names that have one then."""
+        rows, _ = await self._query(self.MAKE.format(names=_array(sorted(names)), limit=limit))
+        return {name for (name,) in rows}
 
-async def _ask(
-    postgres: Callable[[list[Item], Connection], Awaitable[dict[str, Value]]],
-    sqlite: Callable[[list[Item], Run], dict[str, Value]],
-    items: list[Item],
-) -> dict[str, Value]:
-    if DATABASE.sqlite is None:
-        return await _attempt(partial(postgres, items))
-    return await _attempt(lambda connection: _in_thread(sqlite, items, connection.exec_driver_sql))
+    async def read(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the values of the counters of these names that there are."""
+        rows, _ = await self._query(self.READ.format(names=_array(names)))
+        return dict(rows)  # type: ignore[arg-type]
 
+    async def days(self, names: Iterable[str]) -> dict[str, tuple[str, dict[str, int]]]:
+        """Return for each name the database's date in UTC, and the clicks of the last 366 days that had any."""
+        rows, _ = await self._query(self.DAYS.format(names=_array(names)))
+        return {name: (today, clicks or {}) for name, today, clicks in rows}
 
-# One flight of the simple protocol: one transaction, and the only form that is also right behind a transaction-mode
-# pooler. Counters are sorted for the same reason as keys.
-LIMIT_POSTGRES = f"set local statement_timeout = {STATEMENT_TIMEOUT};"
-NOW_POSTGRES = "extract(epoch from now())::bigint"
-PRUNE_POSTGRES = f"""
-delete from click where ctid = any (array(
-    select ctid from click where expires < {NOW_POSTGRES} order by expires limit {{prune}} for update skip locked));"""
-COUNT_POSTGRES = """
-with {given}added as (
-    insert into click (key, name, expires)
-    {rows}
-    on conflict do nothing
-    returning name{summed}),
-today as (
-    insert into daily (name, day, value)
-    select name, {today}, {clicks}
-    on conflict (name, day) do update set value = daily.value + excluded.value)"""
-COUNTED_POSTGRES = """
-insert into counter (name, value)
-select name, {clicks}
-on conflict (name) do update set value = counter.value + excluded.value
-returning name, value"""
-SUMMED_POSTGRES = """),
-clicked as (
-    select name, count(*) as clicks from added group by name"""
-TODAY_POSTGRES = "to_char(now() at time zone 'UTC', 'YYYY-MM-DD')"
-READ_POSTGRES = "select name, value from counter where name = any ({names}::text[])"
-DAYS_POSTGRES = f"""
-select name, string_agg(day || ' ' || value, ',') from daily
-where name = any ({{names}}::text[]) and day > to_char(now() at time zone 'UTC' - interval '366 days', 'YYYY-MM-DD')
-group by name union all select '', {TODAY_POSTGRES}"""
+    async def _query(self, statements: str) -> tuple[list[Row], int]:
+        """Send the statements on the one connection, made where there is none and dropped after a failure."""
+        async with self._turn:
+            try:
+                return await self._ask(self.SETTINGS + statements)
+            except Exception as error:
+                failure = explain(error)
+                if failure.code not in OUT_OF_RANGE:  # whatever it was, the two may be out of step
+                    self._drop()
+                raise failure from error
+            except BaseException:
+                self._drop()
+                raise
 
-# Counters that only a prefix permits are made where there is room. The statement leaves out the clicks that may not
-# make theirs, and says so itself: a look afterwards would find the counter that another instance has made meanwhile.
-GIVEN_POSTGRES = """c as materialized (
-    select key, name, kept, exists (select from counter where counter.name = c.name) or name = any ({makes})
-        or exists (select from click where click.key = c.key and click.name = c.name) as may
-    from {source}),
-"""
-LEFT_OUT_POSTGRES = """, counted as ({counted})
-select name, value from counted union all select distinct name, {no_room} from c where not may"""
-# The room is counted in a statement of its own after the lock is taken: the lock's own statement sees the time before.
-LOCK_POSTGRES = "do $$ begin perform pg_advisory_xact_lock(20261122); end $$;"
-ROOM_POSTGRES = """array(
-    select n from unnest({names}::text[]) as n where not exists (select from counter where counter.name = n)
-    order by n limit (select greatest({limit} - count(*), 0) from counter))"""
-CROWD_POSTGRES = "select '', count(*) from counter union all "
+    async def _ask(self, message: str) -> tuple[list[Row], int]:
+        if self._connection and self._connection.is_stale():  # no fault: servers end what was idle for long
+            self._drop()
+        if not self._connection:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                self._connection = await asyncio.to_thread(_Connection, self._database)
+        try:
+            return await self._connection.query(message)
+        except Exception as error:
+            if explain(error).code != NO_TABLE:
+                raise
+            await self._connection.query(SCHEMA.read_text())
+            return await self._connection.query(message)
 
-
-async def _count_postgres(clicks: list[Click], connection: Connection) -> dict[str, int]:
-    limits = {click.name: click.limit for click in clicks if click.limit is not None}
-    names = {click.name for click in clicks}
-    makes = f"{_array(names - limits.keys())}::text[]" if limits else None
-    values = await _flight(LIMIT_POSTGRES + _counting(clicks, makes), connection)
-    if fresh := [name for name, value in values.items() if value == NO_ROOM]:
-        seen = await _ask_postgres(CROWD_POSTGRES + READ_POSTGRES, fresh, connection)
-        limit = max(limits[name] for name in fresh)
-        if len(seen) > 1 or seen[""] < limit:  # one of them has been made meanwhile, or there is room
-            clicks = [click for click in clicks if click.name in fresh]
-            makes = ROOM_POSTGRES.format(names=_array(fresh), limit=limit)
-            made = await _flight(LIMIT_POSTGRES + LOCK_POSTGRES + _counting(clicks, makes), connection)
-            values = {name: value for name, value in values.items() if value != NO_ROOM} | made
-    # A counter that got nothing new is read afterwards, and that seldom happens. Read in the statement itself, in the
-    # snapshot from before, it would lack the click that another instance was just counting under the same key.
-    repeated = sorted(names - values.keys())
-    return values | await _ask_postgres(READ_POSTGRES, repeated, connection) if repeated else values
-
-
-def _counting(clicks: list[Click], makes: str | None) -> str:
-    """The statement for these clicks, all of which may make their counters, or only those that `makes` names."""
-    alone = len(clicks) == 1  # nothing to sum and to sort: a tenth of the time of a click alone
-    summed, clicked = ("", "1 from added") if alone else (SUMMED_POSTGRES, "clicks from clicked order by name")
-    given = ""
-    if alone and not makes:
-        [(key, name, kept, _)] = clicks
-        rows = f"values ({_literal(key)}, {_literal(name)}, {NOW_POSTGRES} + {kept})"
-    else:
-        keys, names, kepts = (_array(column) for column in list(zip(*clicks, strict=True))[:3])
-        source = f"unnest({keys}::text[], {names}::text[], {kepts}::int[]) as c (key, name, kept)"
-        given = GIVEN_POSTGRES.format(source=source, makes=makes) if makes else ""
-        rows = f"select key, name, {NOW_POSTGRES} + kept from {'c where may' if makes else source}"
-    counted = COUNTED_POSTGRES.format(clicks=clicked)
-    prune = _prune(clicks)
-    return (
-        (PRUNE_POSTGRES.format(prune=prune) if prune else "")
-        + COUNT_POSTGRES.format(given=given, rows=rows, summed=summed, today=TODAY_POSTGRES, clicks=clicked)
-        + (LEFT_OUT_POSTGRES.format(counted=counted, no_room=NO_ROOM) if makes else counted)
-    )
-
-
-async def _ask_postgres(statement: str, names: list[str], connection: Connection) -> dict[str, Any]:
-    return await _flight(LIMIT_POSTGRES + statement.format(names=_array(names)), connection)
-
-
-async def _flight(statement: str, connection: Connection) -> dict[str, Any]:
-    """Do what pg8000's execute_simple does, but wait for the answer in the event loop.
-
-    A thread that waits there fights for the interpreter's lock with the one that answers requests: it costs a third
-    of the throughput at 32 clients, and twice the CPU for a click alone. The answer comes in one piece (up to 8 kB,
-    some hundred counters), so that reading it does not wait.
-    """
-    from pg8000.core import Context
-
-    driver: Any = connection.connection.driver_connection
-    context = Context(statement)
-    driver.send_QUERY(statement)
-    driver._sock.flush()
-    await _readable(driver._usock.fileno())
-    driver.handle_messages(context)
-    return dict(context.rows)
-
-
-async def _readable(descriptor: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(descriptor, ready.set)
-    try:
-        async with asyncio.timeout(SOCKET_TIMEOUT):
-            await ready.wait()
-    finally:
-        loop.remove_reader(descriptor)
-
-
-TODAY_SQLITE = "date('now')"
-READ_SQLITE = "select name, value from counter where name in (select value from json_each(?))"
-DAYS_SQLITE = f"""
-select name, group_concat(day || ' ' || value) from daily
-where name in (select value from json_each(?)) and day > date('now', '-366 days')
-group by name union all select '', {TODAY_SQLITE}"""
-
-
-def _ask_sqlite(statement: str, names: list[str], run: Run) -> dict[str, Any]:
-    return dict(run(statement, (json.dumps(names),)).all())
-
-
-def _count_sqlite(clicks: list[Click], run: Run) -> dict[str, int]:
-    now = "cast(strftime('%s', 'now') as integer)"
-    run("begin immediate")
-    try:
-        if prune := _prune(clicks):
-            run(
-                "delete from click where rowid in "
-                f"(select rowid from click where expires < {now} order by expires limit ?)",
-                (prune,),
-            )
-        refused = _refused_sqlite(clicks, run)
-        clicks = [click for click in clicks if click.name not in refused]
-        added = run(
-            "insert into click (key, name, expires) select json_extract(value, '$[0]'), json_extract(value, '$[1]'), "
-            f"{now} + json_extract(value, '$[2]') from json_each(?) where true on conflict do nothing returning name",
-            (json.dumps(clicks),),
-        ).scalars()
-        for name, clicked in Counter(added).items():
-            run(
-                f"insert into daily (name, day, value) values (?, {TODAY_SQLITE}, ?) "
-                "on conflict (name, day) do update set value = value + excluded.value",
-                (name, clicked),
-            )
-            run(
-                "insert into counter (name, value) values (?, ?) "
-                "on conflict (name) do update set value = value + excluded.value",
-                (name, clicked),
-            )
-        values = _ask_sqlite(READ_SQLITE, [click.name for click in clicks], run)
-    except BaseException:
-        run("rollback")
-        raise
-    run("commit")
-    return values | dict.fromkeys(refused, NO_ROOM)
-
-
-def _refused_sqlite(clicks: list[Click], run: Run) -> list[str]:
-    limits = [click.limit for click in clicks if click.limit is not None]
-    if not limits:
-        return []
-    fresh = run(
-        "select distinct json_extract(value, '$[1]') as fresh from json_each(?) as c "
-        "where json_extract(value, '$[3]') is not null "
-        "and not exists (select 1 from counter where name = json_extract(c.value, '$[1]')) and not exists "
-        "(select 1 from click where key = json_extract(c.value, '$[0]') and name = json_extract(c.value, '$[1]')) "
-        "order by fresh",
-        (json.dumps(clicks),),
-    ).scalars()
-    there: int = run("select count(*) from counter").scalar_one()
-    return list(fresh)[max(max(limits) - there, 0) :]
-
-
-_unpruned = PRUNE_AFTER
-
-
-def _prune(clicks: list[Click]) -> int:
-    """How many expired keys to delete now: more than twice as many as have come, but not with each single click."""
-    global _unpruned
-    _unpruned += len(clicks)
-    if _unpruned < PRUNE_AFTER:
-        return 0
-    prune, _unpruned = 2 * _unpruned + 40, 0
-    return prune
+    def _drop(self) -> None:
+        if self._connection:
+            self._connection.close()
+        self._connection = None
 
 
 def _array(items: Iterable[str | int]) -> str:
@@ -572,131 +520,147 @@ def _literal(text: str) -> str:
     return str(literal(text))
 
 
-# --- Batches ----------------------------------------------------------------------------------------------------
+# --- SQLite -----------------------------------------------------------------------------------------------------
 
 
-class Batch(Generic[Item, Value]):
-    """What waits for one statement together, since when, and the values that all of it will get."""
+class Sqlite:
+    """The counts in a SQLite file, with the methods of Postgres; each is one transaction, in a thread."""
+
+    PRUNE = f"""
+        delete from click where rowid in (
+            select rowid from click where expires < cast(strftime('%s', 'now') as integer)
+            order by expires limit {PRUNED})"""
+    ADD = """
+        insert into click (key, name, expires)
+        select json_extract(value, '$[0]'), json_extract(value, '$[1]'),
+            cast(strftime('%s', 'now') as integer) + json_extract(value, '$[2]')
+        from json_each(:clicks) where true
+        on conflict do nothing
+        returning name"""
+    ADD_TO_DAY = """
+        insert into daily (name, day, value) values (:name, date('now'), :clicks)
+        on conflict (name, day) do update set value = value + excluded.value"""
+    ADD_TO_COUNTER = """
+        insert into counter (name, value) values (:name, :clicks)
+        on conflict (name) do update set value = value + excluded.value"""
+    CROWD = "select count(*) from counter"
+    MAKE = "insert into counter (name, value) values (:name, 0)"
+    READ = "select name, value from counter where name in (select value from json_each(:names))"
+    DAYS = """
+        select given.value, date('now'), (
+            select json_group_object(day, daily.value) from daily
+            where daily.name = given.value and day > date('now', '-366 days'))
+        from json_each(:names) as given"""
 
     def __init__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self.items: set[Item] = set()
-        self.callers = 0
-        self.born = loop.time()
-        self.outcome: asyncio.Future[dict[str, Value]] = loop.create_future()
-        self.timer = loop.call_at(self.born + DEADLINE, self.fail)
+        self._engine = cache(engine)
+        self._turn = asyncio.Lock()
 
-    def succeed(self, values: dict[str, Value]) -> None:
-        self.timer.cancel()
-        if not self.outcome.done():
-            self.outcome.set_result(values)
+    async def count(self, clicks: list[Click]) -> dict[str, int]:
+        return await self._run(lambda execute: self._count(clicks, execute))
 
-    def fail(self) -> None:
-        self.timer.cancel()
-        if not self.outcome.done():
-            self.outcome.set_exception(Unavailable(AWAY))
+    def _count(self, clicks: list[Click], execute: Execute) -> dict[str, int]:
+        execute(self.PRUNE)
+        added = Counter(name for (name,) in execute(self.ADD, clicks=json.dumps(clicks)).all())
+        for name, number in added.items():
+            for statement in (self.ADD_TO_DAY, self.ADD_TO_COUNTER):
+                execute(statement, name=name, clicks=number)
+        return self._read({click.name for click in clicks}, execute)
 
+    async def look(self, names: Iterable[str]) -> tuple[set[str], int]:
+        return await self._run(lambda execute: (set(self._read(names, execute)), execute(self.CROWD).scalar_one()))
 
-class Batches(Generic[Item, Value]):
-    """Items that arrive while a statement is under way wait, and then go together in the next one."""
+    async def make(self, names: Iterable[str], limit: int) -> set[str]:
+        return await self._run(lambda execute: self._make(names, limit, execute))
 
-    def __init__(self, what: str, work: Callable[[list[Item]], Awaitable[dict[str, Value]]], size: int) -> None:
-        self.work = work
-        self.size = size
-        self.outage = Outage(what)
-        self.waiting: deque[Batch[Item, Value]] = deque()
-        self.task: asyncio.Task[None] | None = None
+    def _make(self, names: Iterable[str], limit: int, execute: Execute) -> set[str]:
+        room = max(limit - execute(self.CROWD).scalar_one(), 0)
+        for name in sorted(set(names) - self._read(names, execute).keys())[:room]:
+            execute(self.MAKE, name=name)
+        return set(self._read(names, execute))
 
-    async def ask(self, *items: Item) -> dict[str, Value]:
-        """Return the counters' values after the batch that the items went with; raise Unavailable."""
-        self.outage.refuse()
-        batch = self.waiting[-1] if self.waiting else None
-        if batch is None or batch.callers >= self.size or batch.outcome.done():  # given up before its turn came
-            if len(self.waiting) >= QUEUE:
-                raise Unavailable("Too many are waiting. Send it again in a moment.")
-            batch = Batch()
-            self.waiting.append(batch)
-        batch.callers += 1
-        batch.items.update(items)
-        if self.task is None:
-            self.task = asyncio.create_task(self._work_off())
-        return await asyncio.shield(batch.outcome)  # it is shared: one caller that is cancelled must not cancel it
+    async def read(self, names: Iterable[str]) -> dict[str, int]:
+        return await self._run(lambda execute: self._read(names, execute))
 
-    async def _work_off(self) -> None:
-        try:
-            while self.waiting:
-                batch = self.waiting.popleft()
-                try:
-                    if not batch.outcome.done():
-                        await self._settle(batch)
-                finally:
-                    batch.fail()  # where it has no outcome by then, which nobody foresaw
-        finally:
-            self.task = None
+    def _read(self, names: Iterable[str], execute: Execute) -> dict[str, int]:
+        return dict(execute(self.READ, names=json.dumps(list(names))).all())
 
-    async def _settle(self, batch: Batch[Item, Value]) -> None:
-        """Try until the outcome is known: the keys make it safe to send a batch again that may have been counted."""
-        loop = asyncio.get_running_loop()
-        pause = 0.02
-        while True:
+    async def days(self, names: Iterable[str]) -> dict[str, tuple[str, dict[str, int]]]:
+        rows = await self._run(lambda execute: execute(self.DAYS, names=json.dumps(list(names))).all())
+        return {name: (today, json.loads(clicks)) for name, today, clicks in rows}
+
+    async def _run(self, work: Callable[[Execute], Result]) -> Result:
+        async with self._turn:
             try:
-                values = await self.work(list(batch.items))
-            except Fault as fault:
-                pause = min(2 * pause, 1.0) * random.uniform(0.75, 1.25)
-                age = loop.time() - batch.born
-                if not self.outage.worth_waiting(fault, age):
-                    return
-            else:
-                self.outage.over()
-                _freeze()
-                batch.succeed(values)
-                return
-            await asyncio.sleep(min(pause, PATIENCE - age))  # so that the last attempt is made at the very end
+                return await asyncio.to_thread(self._transact, work)
+            except Exception as error:
+                raise explain(error) from error
+
+    def _transact(self, work: Callable[[Execute], Result]) -> Result:
+        from sqlalchemy import text
+
+        with self._engine().connect() as connection:
+
+            def execute(statement: str, **values: object) -> CursorResult[Any]:
+                return connection.execute(text(statement), values)
+
+            try:
+                with connection.begin():
+                    return work(execute)
+            except Exception as error:
+                if explain(error).code != NO_TABLE:
+                    raise
+            with connection.begin():
+                apply_schema(connection)
+                return work(execute)
 
 
-class Outage:
-    """Whether the database is away. Then all but one probing request are refused at once instead of waiting, too.
+# --- Counting, in whichever of the two --------------------------------------------------------------------------
 
-    Clicks and reads have one each: a database that is read-only after a failover still answers reads.
-    """
+STORE = Sqlite() if DATABASE.sqlite else Postgres(DATABASE)
 
-    def __init__(self, what: str) -> None:
-        self.what = what
-        self.since: float | None = None  # the first failed attempt; time.monotonic()
-        self.given_up = False
-        self.next_probe = 0.0
-
-    def refuse(self) -> None:
-        """Raise Unavailable while the database is away, but for one request at a time that finds out if it still is."""
-        if self.given_up:
-            if time.monotonic() < self.next_probe:
-                raise Unavailable(AWAY)
-            self.next_probe = time.monotonic() + DEADLINE
-
-    def worth_waiting(self, fault: Fault, age: float) -> bool:
-        """Note a failed attempt; tell whether a batch that is `age` seconds old should try again."""
-        if self.since is None:
-            self.since = time.monotonic()
-            _log("WARNING", f"The database failed; {self.what} are retried", sqlstate=fault.code, reason=str(fault))
-        if fault.passing and not self.given_up and age < PATIENCE:
-            return True
-        if not self.given_up:
-            _log("ERROR", f"The database is away; {self.what} are refused", sqlstate=fault.code, reason=str(fault))
-        self.given_up = True
-        self.next_probe = time.monotonic() + PROBE_PAUSE
-        return False
-
-    def over(self) -> None:
-        """Note that an attempt succeeded."""
-        if self.since is not None:
-            _log("NOTICE", f"The database is back; {self.what} go on", seconds=round(time.monotonic() - self.since, 1))
-        self.since, self.given_up = None, False
+_names_seen: set[str] = set()  # of counters that there are
 
 
-AWAY = "The database does not answer. Try again in a moment, a click with the same Idempotency-Key."
-CLICKS = Batches("clicks", count_clicks, BATCH)
-READS = Batches("reads", read_values, BATCH)
-HISTORIES = Batches("histories", read_days, BATCH // 10)
+async def _count_clicks(clicks: list[Click]) -> dict[Click, int | Exception]:
+    """Count the clicks whose keys are new; return for each its counter's value after that, or why it has none."""
+    without_room = await _make_counters(clicks)
+    counts = await _count_within_limit([click for click in clicks if click.name not in without_room])
+    if len(_names_seen) > MOST_NAMES_SEEN:
+        _names_seen.clear()
+    _names_seen.update(click.name for click in clicks if click.name not in without_room)
+    _freeze()
+    return counts | {click: NoRoom(NO_ROOM) for click in clicks if click.name in without_room}
+
+
+async def _make_counters(clicks: list[Click]) -> set[str]:
+    """Make the counters that are not there yet and need room, while there is some; return the names that got none."""
+    limits = {click.name: click.limit for click in clicks if click.limit is not None}
+    unseen = limits.keys() - _names_seen
+    if not unseen:
+        return set()
+    there, crowd = await STORE.look(unseen)
+    limit = max(limits[name] for name in unseen)
+    if there != unseen and crowd < limit:
+        there |= await STORE.make(unseen - there, limit)
+    return unseen - there
+
+
+async def _count_within_limit(clicks: list[Click]) -> dict[Click, int | Exception]:
+    """Count the clicks together; where one of them is too much for its counter, in halves until only that one fails."""
+    if not clicks:
+        return {}
+    try:
+        counts = await STORE.count(clicks)
+    except AttemptError as error:
+        if error.code not in OUT_OF_RANGE:
+            raise
+        if len(clicks) == 1:
+            return {clicks[0]: AtLimit(AT_LIMIT)}
+        clicks = sorted(clicks, key=lambda click: click.name)
+        half = len(clicks) // 2
+        return await _count_within_limit(clicks[:half]) | await _count_within_limit(clicks[half:])
+    return {click: counts.get(click.name, 0) for click in clicks}  # 0: counted before its counter was deleted
 
 
 @cache
@@ -707,9 +671,21 @@ def _freeze() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-def _log(severity: str, message: str, **more: str | float) -> None:
-    """One line as Cloud Logging reads it: https://cloud.google.com/logging/docs/structured-logging."""
-    print(json.dumps({"severity": severity, "message": message, **more}), file=sys.stderr, flush=True)
+async def _read_counts(names: list[str]) -> dict[str, int | Exception]:
+    counts = await STORE.read(names)
+    return {name: counts.get(name, 0) for name in names}
+
+
+# --- The door ---------------------------------------------------------------------------------------------------
+
+AWAY = "The database does not answer. Try again in a moment, a click with the same Idempotency-Key."
+AT_LIMIT = "This counter has reached the largest number there is. Click another one."
+NO_ROOM = "There are as many counters as MAX_COUNTERS allows. Click one of those, or ask the owner to make room."
+
+# A database that is read-only after a failover still answers reads, so each has a circuit breaker of its own.
+_CLICKS = Batcher(_count_clicks, CircuitBreaker("clicks", AWAY), size=BATCH)
+_READS = Batcher(_read_counts, CircuitBreaker("reads", AWAY), size=BATCH)
+_HISTORIES = Batcher(STORE.days, CircuitBreaker("histories", AWAY), size=HISTORIES)
 
 
 async def click(name: str, key: str | None = None, limit: int | None = None) -> int:
@@ -717,254 +693,19 @@ async def click(name: str, key: str | None = None, limit: int | None = None) -> 
 
     A counter that is not there yet is made only while there are fewer than `limit`, if one is given.
     """
-    own = key is None
-    values = await CLICKS.ask(Click(key or str(uuid.uuid4()), name, KEPT_OWN if own else KEPT, limit))
-    value = values.get(name, 0)  # 0: the key was counted before the counter was deleted
-    if value < 0:
-        raise Full(WHY_FULL[value])
-    return value
+    kept = KEPT if key else KEPT_OWN
+    [count] = await _CLICKS.submit(Click(key or str(uuid.uuid4()), name, kept, limit))
+    return count
 
 
 async def values(names: list[str]) -> list[int]:
     """Return the counts of these counters, 0 where there is none, no older than the call. Raise Unavailable."""
-    found = await READS.ask(*names)
-    return [found.get(name, 0) for name in names]
+    return await _READS.submit(*names)
 
 
 async def history(name: str, days: int) -> list[tuple[str, int]]:
     """Return the last 1 to 366 UTC days and the clicks of each, the oldest first. Raise Unavailable."""
-    found = await HISTORIES.ask(name)
-    clicked = dict(day.split(" ") for day in found.get(name, "").split(",") if day)
-    today = date.fromisoformat(found[""])
-    wanted = [(today - timedelta(days=ago)).isoformat() for ago in reversed(range(days))]
-    return [(day, int(clicked.get(day, 0))) for day in wanted]
-
-
-# --- By hand: python db.py --------------------------------------------------------------------------------------
-
-MOST = 2**53 - 1  # the largest number that every browser shows right
-ROWS = 2000  # of an import in one statement
-
-
-class Mistake(Exception):
-    """What was asked for cannot be done; the message says what to do instead."""
-
-
-def checked_name(text: str) -> str:
-    if not NAME.fullmatch(text):
-        raise Mistake(f"{text[:60]!r} is no name. {NAME_RULE}")
-    return text
-
-
-def checked_value(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,16}", text) or int(text) > MOST:
-        raise Mistake(f"{text[:60]!r} is no count. Write a whole number from 0 to {MOST}, without separators.")
-    return int(text)
-
-
-class Imported(NamedTuple):
-    """A counter as an export has it: its count, and its clicks per day; None: the file does not tell."""
-
-    value: int
-    days: dict[str, int] | None
-
-
-def checked_days(text: str) -> dict[str, int]:
-    days: dict[str, int] = {}
-    for entry in text.split():
-        day, _, value = entry.partition("=")
-        with suppress(ValueError):
-            if day not in days and date.fromisoformat(day).isoformat() == day:
-                days[day] = checked_value(value)
-                continue
-        raise Mistake(f"{entry[:60]!r} is no day, or was there before. Write each once, like 2026-11-22=12")
-    return days
-
-
-HEADER = ["name", "value", "days"]
-
-
-def read_csv(content: bytes) -> dict[str, Imported]:
-    """Read the counters of an export, or of anybody's `name,value`; raise Mistake, which says in which line."""
-    try:
-        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-    except UnicodeDecodeError as error:
-        line = len((content[: error.start] + b"?").splitlines())
-        raise Mistake(f"Line {line}: This is no UTF-8. Nothing was imported.") from None
-    counters: dict[str, Imported] = {}
-    line = 1
-    try:
-        for row in reader:
-            if row and (counters or row not in (HEADER, HEADER[:2])):
-                if len(row) not in (2, 3):
-                    raise Mistake(f"Fields: {len(row)} instead of 2 or 3. Write it like post-1,42, with commas")
-                if row[0] in counters:
-                    raise Mistake(f"The counter {row[0]} was there before. Write it once.")
-                days = checked_days(row[2]) if row[2:] else None
-                counters[checked_name(row[0])] = Imported(checked_value(row[1]), days)
-            line = reader.line_num + 1  # where the next row begins, which may have several
-    except (Mistake, csv.Error) as error:
-        raise Mistake(f"Line {line}: {str(error).rstrip('.')}. Nothing was imported.") from None
-    return counters
-
-
-def init(run: Run) -> str:
-    """Make the tables that are missing, as the first click does, too; give clicks without a day to the base."""
-    # An older version that still runs beside a newer one, or after it, counts without days.
-    mended = run(f"update counter set base = {UNDATED} where base <> {UNDATED}").rowcount
-    return "The tables are there.\n" + (f"{mended} counters had clicks without a day.\n" if mended else "")
-
-
-def show(run: Run) -> str:
-    """Show all counters."""
-    return "".join(f"{name}\t{value}\n" for name, value in run("select name, value from counter order by name"))
-
-
-def get(run: Run, name: str) -> str:
-    """Show one count."""
-    value = run(f"select value from counter where name = '{checked_name(name)}'").scalar()
-    if value is None:
-        raise Mistake(f"There is no counter {name}. `python db.py list` shows those that there are.")
-    return f"{value}\n"
-
-
-def put(run: Run, name: str, value: str) -> str:
-    """Set one count; make the counter where there is none."""
-    load(run, {checked_name(name): Imported(checked_value(value), None)})
-    return get(run, name)
-
-
-def delete(run: Run, name: str) -> str:
-    """Delete one counter."""
-    value = get(run, name)
-    for table in ("counter", "daily"):  # but not its keys: a click that is sent again must not make it anew
-        run(f"delete from {table} where name = '{name}'")
-    return f"Deleted {name}, which had {value}"
-
-
-def rename(run: Run, old: str, new: str) -> str:
-    """Give one counter another name."""
-    value = get(run, old)
-    if run(f"select 1 from counter where name = '{checked_name(new)}'").scalar():
-        raise Mistake(f"There is a counter {new} already. Delete it first, or choose another name.")
-    for table in ("counter", "daily"):
-        run(f"update {table} set name = '{new}' where name = '{old}'")
-    return f"{new}\t{value}"
-
-
-def export(run: Run) -> str:
-    """Write all counters, with their days, to standard output, as CSV."""
-    values: dict[str, int] = {}
-    days: defaultdict[str, list[str]] = defaultdict(list)
-    for name, value, day, clicks in run(
-        "select counter.name, counter.value, daily.day, daily.value from counter "
-        "left join daily on daily.name = counter.name order by counter.name, daily.day"
-    ):
-        values[name] = value
-        if day is not None:
-            days[name].append(f"{day}={clicks}")
-    text = io.StringIO()
-    rows = [(name, str(value), " ".join(days[name])) for name, value in values.items()]
-    csv.writer(text, lineterminator="\n").writerows([HEADER, *rows])
-    return text.getvalue()
-
-
-UNDATED = "value - coalesce((select sum(daily.value) from daily where daily.name = counter.name), 0)"
-
-
-def load(run: Run, counters: Mapping[str, Imported]) -> str:
-    """Set the counters that come in on standard input, as CSV: all of them, or none."""
-    statements: list[str] = []
-    names = [f"'{name}'" for name in counters]
-    values = [f"('{name}', {counter.value})" for name, counter in counters.items()]
-    days = {name: counter.days for name, counter in counters.items() if counter.days is not None}
-    rows = [f"('{name}', '{day}', {clicks})" for name in days for day, clicks in days[name].items()]
-    for statement, items in (
-        ("insert into counter (name, value) values {} on conflict (name) do update set value = excluded.value", values),
-        ("delete from daily where name in ({})", [f"'{name}'" for name in days]),
-        ("insert into daily (name, day, value) values {}", rows),
-        (f"update counter set base = {UNDATED} where name in ({{}})", names),
-    ):
-        for start in range(0, len(items), ROWS):
-            statements.append(statement.format(", ".join(items[start : start + ROWS])))
-    together = 1 if DATABASE.sqlite is not None else 20  # few flights, for clicks wait meanwhile
-    for start in range(0, len(statements), together):
-        run("; ".join(statements[start : start + together]))
-    return f"Imported {len(counters)} counters.\n"
-
-
-def audit(run: Run) -> str:
-    """Check that the days of every counter add up to its value, less what was set or imported."""
-    wrong = run(
-        "select name, sum(clicked), sum(days) from "
-        "(select name, value - base as clicked, 0 as days from counter union all select name, 0, value from daily) t "
-        "group by name having sum(clicked) <> sum(days) order by name"
-    ).all()
-    if wrong:
-        lines = [f"{name}: {clicked} clicks, but its days add up to {days}." for name, clicked, days in wrong]
-        raise Mistake("\n".join(lines))
-    return "The days of every counter add up.\n"
-
-
-READING: dict[str, Callable[..., str]] = {"list": show, "get": get, "export": export, "audit": audit}
-WRITING: dict[str, Callable[..., str]] = {"init": init, "set": put, "delete": delete, "rename": rename, "import": load}
-PARAMETERS = {"get": ["NAME"], "set": ["NAME", "VALUE"], "delete": ["NAME"], "rename": ["OLD", "NEW"]}
-
-
-async def _by_hand(command: str, given: Iterable[object], connection: Connection) -> str:
-    run = connection.exec_driver_sql
-    if command == "init":
-        await apply_schema(connection)
-    if command in READING:
-        return await _in_thread(READING[command], run, *given)
-    return await _in_thread(_together, lambda: WRITING[command](run, *given), run)
-
-
-def _together(work: Callable[[], str], run: Run) -> str:
-    """Work in one transaction, while no click is counted: clicks wait for the moment that it takes."""
-    if DATABASE.sqlite is not None:
-        run("pragma busy_timeout = 30000")
-    run("begin" if DATABASE.sqlite is None else "begin immediate")
-    try:
-        if DATABASE.sqlite is None:  # a tool that is stopped, or a laptop that sleeps, must not stop the clicks
-            run("set local idle_in_transaction_session_timeout = 2000; set local lock_timeout = 2000")
-            run("lock table counter in share row exclusive mode")
-        result = work()
-    except Exception as error:
-        if _fault(error).code == NO_TABLE:
-            run("rollback")  # after any other one the connection is dropped
-        raise
-    run("commit")
-    return result
-
-
-def main() -> None:
-    """Look after the counters in DATABASE_URL, or in the local file."""
-    parser = argparse.ArgumentParser(prog="python db.py", description=main.__doc__)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for command, function in (READING | WRITING).items():
-        subparser = commands.add_parser(command, help=function.__doc__, description=function.__doc__)
-        for parameter in PARAMETERS.get(command, []):
-            subparser.add_argument(parameter)
-    if DATABASE.sqlite is not None and not os.environ.get("DATABASE_URL", "").strip():
-        print(f"DATABASE_URL is not set: this is about {DATABASE.sqlite}", file=sys.stderr)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C ends it at once, and the database rolls back
-    given = vars(parser.parse_args())
-    command = given.pop("command") or "init"
-    try:
-        if command == "import":
-            given["counters"] = read_csv(sys.stdin.buffer.read())
-        text = asyncio.run(_attempt(partial(_by_hand, command, list(given.values()))))
-        if hasattr(signal, "SIGPIPE"):
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `list | head` ends without a word
-        print(text, end="", flush=True)
-    except OSError as error:
-        sys.exit(f"What it says cannot be written: {error}")
-    except Mistake as error:
-        sys.exit(str(error))
-    except Fault as fault:
-        sys.exit(str(fault) if isinstance(fault.__cause__, Mistake) else f"The database failed: {fault}")
-
-
-if __name__ == "__main__":
-    main()
+    [(today, clicks)] = await _HISTORIES.submit(name)
+    last = date.fromisoformat(today)
+    wanted = [(last - timedelta(days=ago)).isoformat() for ago in reversed(range(days))]
+    return [(day, clicks.get(day, 0)) for day in wanted]

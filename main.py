@@ -1,75 +1,118 @@
-"""The HTTP side of the click counter: routes, checks and answers. Knows nothing of SQL."""
+"""HTTP: the settings, the checks, the answers and the routes of the click counter. Knows nothing of SQL."""
 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import html
+import ipaddress
 import json
 import mimetypes
 import os
 import re
+import signal
+import socket
 import sys
-import unicodedata
-from collections.abc import Awaitable, Callable
-from functools import partial
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote
 
 import functions_framework.aio
+from click import get_current_context
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+import badge
 import db
 
 KEY = re.compile(r'("?)([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\1')
 ORIGIN = re.compile(r"(?!http:.*:80$|https:.*:443$)https?://(?:[a-z0-9._-]+|\[[0-9a-f:]+\])(?::\d{1,5})?")
-RETURN = re.compile(r"(https?://[^/?#@\\]+)(?:[/?#].*)?")
+PAGE = re.compile(r"(https?://[^/?#@\\]+)(?:[/?#].*)?")
 
 BODY_LIMIT = 10_000  # bytes of a body that are accepted
 DISCARD_LIMIT = 16_000_000  # bytes, and
 DISCARD_TIME = 2.0  # seconds, for which a body is read, so that its sender gets to see the answer
-NAMES_LIMIT = 100  # counters in one GET /count
+FIELDS_LIMIT = 100  # in a query or a form
+ADDRESSES_LIMIT = 10_000
+DAYS_LIMIT = 366
 HEALTH_TIME = 1.8  # seconds
-RETRY_AFTER = "2"  # seconds
-DAYS_LIMIT = 366  # days in one GET /history
-LABEL_LIMIT = 250  # characters on a badge
+RETRY_AFTER = 2  # seconds, while the database is away
+RETRY_AFTER_NO_ROOM = 3600  # seconds: the owner may have made room by then
 
 
 # --- Settings ---------------------------------------------------------------------------------------------------
 
 
-def setting(variable: str, default: str, form: re.Pattern[str], example: str) -> tuple[str, ...]:
-    """Read a list separated by commas; stop the start with a sentence where an entry is malformed."""
-    entries = tuple(entry.strip() for entry in os.environ.get(variable, default).split(",") if entry.strip())
-    for entry in entries:
-        if not form.fullmatch(entry):
-            sys.exit(f"{variable}: {entry!r} is malformed. Write it like {variable}={example}")
-    return entries
+class Settings(NamedTuple):
+    """What the owner has set, but for DATABASE_URL."""
+
+    exact: tuple[str, ...]  # names of counters; the first is the default one
+    prefixes: tuple[str, ...]  # of further names
+    max_counters: int
+    allowed_origins: frozenset[str]
+    clicks_per_minute: int  # of one address; 0: no limit
+
+    def permits(self, name: str) -> bool:
+        """Tell whether a counter may have this name."""
+        return bool(db.NAME.fullmatch(name)) and (name in self.exact or name.startswith(self.prefixes))
 
 
-COUNTERS = setting("COUNTERS", "hello-world-button", re.compile(rf"{db.NAME.pattern}\*?"), "hello-world-button,post-*")
-ALLOWED_ORIGINS = setting("ALLOWED_ORIGINS", "", ORIGIN, "https://example.com,https://www.example.com")
-LIMITS = setting("MAX_COUNTERS", "1000", re.compile("[0-9]{1,9}"), "1000")
-if not COUNTERS:
-    sys.exit("COUNTERS names no counter. Write it like COUNTERS=hello-world-button,post-*")
-if len(LIMITS) != 1:
-    sys.exit("MAX_COUNTERS must be one number. Write it like MAX_COUNTERS=1000")
+def settings_from(environ: Mapping[str, str]) -> Settings:
+    """Read the settings; stop the start with a line that names a malformed one and shows a right one."""
 
-MAX_COUNTERS = int(LIMITS[0])
-EXACT = [entry for entry in COUNTERS if not entry.endswith("*")]
-PREFIXES = tuple(entry[:-1] for entry in COUNTERS if entry.endswith("*"))
+    def entries(variable: str, default: str, form: str | re.Pattern[str], example: str) -> list[str]:
+        found = [entry.strip() for entry in environ.get(variable, default).split(",") if entry.strip()]
+        for entry in found:
+            if not re.fullmatch(form, entry):
+                sys.exit(f"{variable}: {entry!r} is malformed. Write it like {variable}={example}")
+        return found
+
+    def number(variable: str, default: str) -> int:
+        found = entries(variable, default, "[0-9]{1,9}", default)
+        if len(found) != 1:
+            sys.exit(f"{variable} must be one number. Write it like {variable}={default}")
+        return int(found[0])
+
+    example = "hello-world-button,post-*"
+    names = entries("COUNTERS", "hello-world-button", rf"{db.NAME.pattern}\*?", example)
+    if not names:
+        sys.exit(f"COUNTERS names no counter. Write it like COUNTERS={example}")
+    return Settings(
+        exact=tuple(name for name in names if not name.endswith("*")),
+        prefixes=tuple(name[:-1] for name in names if name.endswith("*")),
+        max_counters=number("MAX_COUNTERS", "1000"),
+        allowed_origins=frozenset(
+            entries("ALLOWED_ORIGINS", "", ORIGIN, "https://example.com,https://www.example.com")
+        ),
+        clicks_per_minute=number("CLICKS_PER_MINUTE", "600"),
+    )
+
+
+SETTINGS = settings_from(os.environ)
 
 
 # --- Answers ----------------------------------------------------------------------------------------------------
+
+Headers = dict[bytes, bytes]
 
 EVERY_ANSWER = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "same-origin",  # with no-referrer a form on plain HTTP sends `Origin: null`, and is refused
     "X-Content-Type-Options": "nosniff",
+    "Access-Control-Allow-Origin": "*",  # there are no cookies, so nothing is given away
+    "Access-Control-Expose-Headers": "Retry-After",
+    "Cross-Origin-Resource-Policy": "cross-origin",
 }
-EVERY_FILE = {"Cache-Control": "public, max-age=300"}
+PREFLIGHT = {
+    "Access-Control-Allow-Methods": "POST",
+    "Access-Control-Allow-Headers": "Idempotency-Key",
+    "Access-Control-Max-Age": "86400",  # seconds that a browser may remember it; Chromium takes 7200 of them
+}
 EVERY_PAGE = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -77,52 +120,87 @@ EVERY_PAGE = {
     ),
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
+ERROR_PAGE = """<!doctype html>
+<html lang="en">
+  <head>
+    <meta charset="utf-8">
+    <meta name="viewport" content="width=device-width, initial-scale=1">
+    <meta name="color-scheme" content="light dark">
+    <title>{title}</title>
+    <link rel="icon" href="{root}icon.svg" type="image/svg+xml">
+    <link rel="stylesheet" href="{root}style.css">
+  </head>
+  <body>
+    <main>
+      <h1>{title}</h1>
+      <p>{detail}</p>
+      <p><a href="{back}">Go back</a></p>
+    </main>
+  </body>
+</html>
+"""
 
 
 class Problem(Exception):
-    """An error as RFC 9457 has it: status, title, headers, and a detail that says what to do."""
+    """An error: its status, further headers, and a message that says what to do."""
 
-    def __init__(self, status: int, title: str, detail: str, **headers: str) -> None:
+    def __init__(self, status: int, detail: str, **headers: str | int) -> None:
         super().__init__(detail)
         self.status = status
-        self.title = title
-        self.headers = headers
-
-    def answer(self) -> Response:
-        content = json.dumps({"title": self.title, "status": self.status, "detail": str(self)})
-        headers = {name.replace("_", "-"): value for name, value in self.headers.items()}
-        return answer(content, "application/problem+json", self.status, headers)
+        self.title = HTTPStatus(status).phrase
+        self.headers = {name.replace("_", "-"): str(value) for name, value in headers.items()}
 
 
-def answer(content: bytes | str, media_type: str | None, status: int, headers: dict[str, str]) -> Response:
-    return Response(content, status, {**EVERY_ANSWER, **headers}, media_type)
+def answer(content: bytes | str, media_type: str | None, status: int = 200, **headers: str) -> Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(content, status, {**EVERY_ANSWER, **named}, media_type)
 
 
-def cacheable(call: Call, content: bytes, media_type: str, headers: dict[str, str]) -> Response:
+def cacheable(call: Call, content: bytes, media_type: str, etag: str = "", **headers: str) -> Response:
     """Answer with the content, or with 304 where the client names its ETag."""
-    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    headers = {**headers, "ETag": etag}
+    etag = etag or etag_of(content)
     known = call.headers.get(b"if-none-match", b"").decode("latin-1")
     if known == "*" or etag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
-        return answer(b"", None, 304, headers)
-    return answer(content, media_type, 200, headers)
+        return answer(b"", None, 304, ETag=etag, **headers)
+    return answer(content, media_type, ETag=etag, **headers)
 
 
-SHARED = [
-    (b"access-control-allow-origin", b"*"),  # there are no cookies, so nothing is given away
-    (b"access-control-expose-headers", b"Retry-After"),
-    (b"cross-origin-resource-policy", b"cross-origin"),
-]
-PREFLIGHT = [
-    (b"access-control-allow-methods", b"POST"),
-    (b"access-control-allow-headers", b"Idempotency-Key"),
-    (b"access-control-max-age", b"86400"),  # seconds that a browser may remember it; Chromium takes 7200 of them
-]
+def etag_of(content: bytes) -> str:
+    return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+
+
+def explained(problem: Problem, path: str, headers: Headers) -> Response:
+    """Answer with an error in the form that the client can show: a picture, a page, or RFC 9457's JSON."""
+    if path == "/badge.svg":
+        picture = badge.svg("clicks", problem.title.lower(), badge.COLORS["lightgrey"], str(problem))
+        return answer(picture, "image/svg+xml", problem.status, **problem.headers)
+    if prefers_html(headers):
+        return answer(error_page(problem, path, headers), "text/html", problem.status, **EVERY_PAGE, **problem.headers)
+    content = json.dumps({"title": problem.title, "status": problem.status, "detail": str(problem)})
+    return answer(content, "application/problem+json", problem.status, **problem.headers)
+
+
+def error_page(problem: Problem, path: str, headers: Headers) -> str:
+    root = "../" * (path.count("/") - 1) or "./"
+    referrer = headers.get(b"referer", b"").decode("latin-1")
+    back = referrer if PAGE.fullmatch(referrer) else root
+    texts = {"title": problem.title, "detail": str(problem), "root": root, "back": back}
+    return ERROR_PAGE.format(**{name: html.escape(text) for name, text in texts.items()})
+
+
+def prefers_html(headers: Headers) -> bool:
+    """Tell whether HTML comes before JSON in Accept: https://www.rfc-editor.org/rfc/rfc9110#name-accept."""
+    ranked = []
+    for entry in headers.get(b"accept", b"").decode("latin-1").lower().split(","):
+        media_type, _, parameters = entry.partition(";")
+        quality = re.search(r"\bq=([01](?:\.\d*)?)", parameters)
+        ranked.append((-float(quality[1]) if quality else -1.0, media_type.strip()))
+    ranked.sort(key=lambda one: one[0])
+    known = ("text/html", "application/json", "application/problem+json")
+    return [media_type for quality, media_type in ranked if media_type in known and quality][:1] == ["text/html"]
 
 
 # --- Checks -----------------------------------------------------------------------------------------------------
-
-Headers = dict[bytes, bytes]
 
 
 class Call(NamedTuple):
@@ -147,53 +225,86 @@ async def body_of(request: Request, headers: Headers) -> bytes:
                     break
     except (TimeoutError, ClientDisconnect):
         if size <= BODY_LIMIT:
-            raise Problem(400, "Bad Request", "The body did not arrive. Send none.", Connection="close") from None
+            raise Problem(400, "The body did not arrive. Send none.", Connection="close") from None
     if size > BODY_LIMIT:
-        raise Problem(413, "Content Too Large", f"Send at most {BODY_LIMIT} bytes, or no body.", Connection="close")
+        raise Problem(413, f"Send at most {BODY_LIMIT} bytes, or no body.", Connection="close")
     return body
 
 
 def check_origin(headers: Headers) -> None:
     """Refuse what another site makes a browser send: https://pkg.go.dev/net/http#CrossOriginProtection."""
     site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
-    if site in (b"same-origin", b"none") or (origin and origin.decode("latin-1") in ALLOWED_ORIGINS):
+    if site in (b"same-origin", b"none") or (origin and origin.decode("latin-1") in SETTINGS.allowed_origins):
         return
     if not site and (not origin or origin.partition(b"://")[2] == headers.get(b"host", b"") != b""):
         return
-    raise Problem(403, "Forbidden", "This site may not click here. Its origin must be listed in ALLOWED_ORIGINS.")
+    raise Problem(403, "This site may not click here. Its origin must be listed in ALLOWED_ORIGINS.")
+
+
+@dataclass
+class AddressLimit:
+    """Counts the clicks of each address in the minute at hand, in this process's memory alone."""
+
+    limit: int
+    minute: int = 0
+    clicks: dict[int, int] = field(default_factory=dict)
+
+    def check(self, headers: Headers) -> None:
+        """Count a click of the address that Cloud Run has seen; raise 429 where it has had its clicks."""
+        address = address_of(headers)
+        if not self.limit or address is None:
+            return
+        now = time.time()
+        if now // 60 != self.minute:
+            self.minute, self.clicks = int(now // 60), {}
+        clicks = self.clicks.get(address, 0)
+        if clicks >= self.limit:
+            rest = 60 - int(now % 60)
+            raise Problem(429, f"Too many clicks come from your network. Try again in {rest} s.", Retry_After=rest)
+        if clicks or len(self.clicks) < ADDRESSES_LIMIT:
+            self.clicks[address] = clicks + 1
+
+
+def address_of(headers: Headers) -> int | None:
+    """Return the IPv4 address, or an IPv6 address's first 64 bits, of X-Forwarded-For's last entry."""
+    try:
+        address = ipaddress.ip_address(headers[b"x-forwarded-for"].decode("latin-1").rpartition(",")[2].strip())
+    except (KeyError, ValueError):
+        return None
+    if address.version == 6 and not address.ipv4_mapped:
+        return (int(address) >> 64) + 2**32  # beside the IPv4 addresses
+    return int(address) & (2**32 - 1)
+
+
+ADDRESS_LIMIT = AddressLimit(SETTINGS.clicks_per_minute)
 
 
 def fields_of(query: bytes) -> list[tuple[str, str]]:
     """Return the fields of a query or a form; raise 400 where there are too many."""
     try:
-        return parse_qsl(query.decode(errors="replace"), keep_blank_values=True, max_num_fields=NAMES_LIMIT)
+        return parse_qsl(query.decode(errors="replace"), keep_blank_values=True, max_num_fields=FIELDS_LIMIT)
     except ValueError:
-        raise Problem(400, "Bad Request", f"Send at most {NAMES_LIMIT} fields.") from None
-
-
-def is_permitted(name: str) -> bool:
-    return bool(db.NAME.fullmatch(name)) and (name in EXACT or name.startswith(PREFIXES))
+        raise Problem(400, f"Send at most {FIELDS_LIMIT} fields.") from None
 
 
 def names_of(fields: list[tuple[str, str]]) -> list[str]:
-    """Return the names in a query, or the default one; raise 400 for a malformed and 404 for a foreign one."""
+    """Return the names in a query, whatever they are, or the default one."""
     names = [value for field, value in fields if field == "name"]
-    if not names and not EXACT:
-        raise Problem(400, "Bad Request", "Name a counter, like ?name=post-1: COUNTERS has no default one here.")
-    for name in names:
-        if not db.NAME.fullmatch(name):
-            raise Problem(400, "Bad Request", db.NAME_RULE)
-        if name not in EXACT and not name.startswith(PREFIXES):
-            raise Problem(404, "Not Found", f"There is no counter {name}. Its name must be listed in COUNTERS.")
-    return names or EXACT[:1]
+    if not names and not SETTINGS.exact:
+        raise Problem(400, "Name a counter, like ?name=post-1: COUNTERS has no default one here.")
+    return names or [SETTINGS.exact[0]]
 
 
 def name_of(fields: list[tuple[str, str]]) -> str:
-    """Return the one name in a query, or the default one; raise 400 where there are several."""
-    names = names_of(fields)
-    if len(names) > 1:
-        raise Problem(400, "Bad Request", "Name one counter only.")
-    return names[0]
+    """Return the one name in a query, or the default one; raise 400 for a malformed and 404 for a foreign one."""
+    [name, *others] = names_of(fields)
+    if others:
+        raise Problem(400, "Name one counter only.")
+    if not db.NAME.fullmatch(name):
+        raise Problem(400, db.NAME_RULE)
+    if not SETTINGS.permits(name):
+        raise Problem(404, f"There is no counter {name}. Its name must be listed in COUNTERS.")
+    return name
 
 
 def key_of(headers: Headers) -> str | None:
@@ -201,132 +312,51 @@ def key_of(headers: Headers) -> str | None:
     value = headers.get(b"idempotency-key")
     if value is None:
         return None
-    key = KEY.fullmatch(value.decode("latin-1").lower())
+    key = KEY.fullmatch(value.decode("latin-1").strip().lower())
     if key is None:
-        detail = 'Idempotency-Key must be a UUID like "8e03978e-40d5-43e8-bc93-6894a57f9324", a new one for each click.'
-        raise Problem(400, "Bad Request", detail)
+        example = '"8e03978e-40d5-43e8-bc93-6894a57f9324"'
+        raise Problem(400, f"Idempotency-Key must be a UUID like {example}, a new one for each click.")
     return key[2]
 
 
 def return_of(call: Call) -> str:
     """Return where a form wants its visitor to get back to; raise 400 unless that is a page of a listed site."""
-    if not call.body or not call.headers.get(b"content-type", b"").startswith(b"application/x-www-form-urlencoded"):
-        return "./"
-    fields = dict(fields_of(call.body))
+    is_form = call.headers.get(b"content-type", b"").lower().startswith(b"application/x-www-form-urlencoded")
+    fields = dict(fields_of(call.body)) if is_form else {}
     if "return" not in fields:
         return "./"
     page = quote(fields["return"], safe="".join(map(chr, range(0x21, 0x7F))))
-    site = RETURN.fullmatch(page)
-    if site is None or site[1] not in ALLOWED_ORIGINS:
-        detail = "return must be the address of a page whose site is listed in ALLOWED_ORIGINS, or be left out."
-        raise Problem(400, "Bad Request", detail)
+    site = PAGE.fullmatch(page)
+    if site is None or site[1] not in SETTINGS.allowed_origins:
+        raise Problem(
+            400, "return must be the address of a page whose site is listed in ALLOWED_ORIGINS, or be left out."
+        )
     return page
-
-
-# --- The badge --------------------------------------------------------------------------------------------------
-
-COLORS = {  # as https://github.com/badges/shields/tree/master/badge-maker names them
-    "brightgreen": "#4b0", "success": "#4b0", "green": "#67ac09", "yellowgreen": "#95991a", "yellow": "#d8b800",
-    "orange": "#ea7233", "important": "#ea7233", "red": "#dd4343", "critical": "#dd4343", "blue": "#007ec6",
-    "informational": "#007ec6", "grey": "#555", "gray": "#555", "lightgrey": "#939393", "lightgray": "#939393",
-    "inactive": "#939393", "black": "#000", "white": "#fff", "pink": "#e0609f", "purple": "#7d4cc2",
-}  # fmt: skip
-WIDTHS = {  # of Verdana's characters at 11 px: https://github.com/metabolize/anafanafo
-    character: width
-    for characters, width in {
-        "'il": 3.0, "fj ": 3.9, "!t,.": 4.3, "Ir": 4.7, '()-/:;J[]\\|"': 5.0, "csz": 5.8, "?LF": 6.2, "PTYaekovxy": 6.6,
-        "Ebdghnpqu0123456789$*_`{}": 7.0, "ABCKRSVXZ&": 7.6, "DGHNOQU": 8.4, "M#+<=>^w~": 9.0, "Wm@": 10.9, "%": 11.9,
-    }.items()
-    for character in characters
-}  # fmt: skip
-
-
-def width_of(text: str) -> int:
-    """Return about how wide the text is, in px; the picture then sets it to this width, whatever font there is."""
-
-    def width(character: str) -> float:
-        if unicodedata.category(character) in ("Mn", "Me", "Cf"):
-            return 0
-        return 12 if unicodedata.east_asian_width(character) in "WF" else 8
-
-    return round(sum(WIDTHS.get(character) or width(character) for character in text))
-
-
-class Badge(NamedTuple):
-    """A label, a count and a colour, as people know them from https://shields.io."""
-
-    label: str
-    message: str
-    color: str
-
-    def svg(self) -> str:
-        left = width_of(self.label) + 10 if self.label else 0
-        right = width_of(self.message) + 10
-        text = html.escape(f"{self.label}: {self.message}" if self.label else self.message)
-        parts = (self._text(self.label, left / 2, left, "#555") if left else "") + self._text(
-            self.message, left + right / 2, right, self.color
-        )
-        return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right}" height="20" role="img" '
-            f'aria-label="{text}"><title>{text}</title>'
-            f'<clipPath id="r"><rect width="{left + right}" height="20" rx="3"/></clipPath><g clip-path="url(#r)">'
-            f'<rect width="{left}" height="20" fill="#555"/>'
-            f'<rect x="{left}" width="{right}" height="20" fill="{self.color}"/></g>'
-            '<g font-family="Verdana,Geneva,DejaVu Sans,sans-serif" font-size="11" text-anchor="middle" '
-            f'text-rendering="geometricPrecision">{parts}</g></svg>'
-        )
-
-    @staticmethod
-    def _text(text: str, middle: float, width: int, ground: str) -> str:
-        digits = ground[1:] if len(ground) == 7 else "".join(digit * 2 for digit in ground[1:])
-        red, green, blue = bytes.fromhex(digits)
-        fill = "#fff" if (red * 299 + green * 587 + blue * 114) / 255_000 <= 0.69 else "#333"
-        return f'<text x="{middle}" y="14" fill="{fill}" textLength="{width - 10}">{html.escape(text)}</text>'
-
-
-async def badge_of(call: Call) -> Badge:
-    """Return what the query asks for; raise 400 for a label or a colour that cannot be shown."""
-    query = fields_of(call.query)
-    name, fields = name_of(query), dict(query)
-    label = re.sub("[^ -~\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "", fields.get("label", "clicks")).strip()
-    color = fields.get("color", "#1d6b52").lower()
-    color = COLORS.get(color) or f"#{color.removeprefix('#')}"
-    if len(label) > LABEL_LIMIT:
-        raise Problem(400, "Bad Request", f"label can have {LABEL_LIMIT} characters at most.")
-    if not re.fullmatch("#([0-9a-f]{3}){1,2}", color):
-        raise Problem(400, "Bad Request", f"color must be like 1d6b52, or one of {', '.join(COLORS)}.")
-    [value] = await db.values([name])
-    return Badge(label, f"{value:,}", color)
 
 
 # --- Routes -----------------------------------------------------------------------------------------------------
 
-
-def as_json(name: str, value: int) -> str:
-    return f'{{"name": "{name}", "value": {value}}}'  # a checked name needs no escaping
+Route = Callable[[Call], Awaitable[Response]]
 
 
 async def click(call: Call) -> Response:
     """Count one click; a form's visitor is sent back to the page."""
     name, key, page = name_of(fields_of(call.query)), key_of(call.headers), return_of(call)
-    value = await db.click(name, key, None if name in EXACT else MAX_COUNTERS)
-    if b"text/html" in call.headers.get(b"accept", b""):
-        return answer(b"", None, 303, {"Location": page})
-    return answer(as_json(name, value), "application/json", 200, {})
+    ADDRESS_LIMIT.check(call.headers)
+    count = await db.click(name, key, None if name in SETTINGS.exact else SETTINGS.max_counters)
+    if prefers_html(call.headers):
+        return answer(b"", None, 303, Location=page)
+    return answer(f'{{"name": "{name}", "value": {count}}}', "application/json")  # a name needs no escaping
 
 
 async def value(call: Call) -> Response:
-    """Answer with the count of one counter, or a list for several: null where a name is not permitted."""
+    """Answer with the count of one counter, or a list for several, with null for those that there cannot be."""
     fields = fields_of(call.query)
-    names = [value for field, value in fields if field == "name"]
-    if len(names) < 2:
-        name = name_of(fields)
-        [found] = await db.values([name])
-        return answer(as_json(name, found), "application/json", 200, {})
-    permitted = [name for name in names if is_permitted(name)]
-    values = dict(zip(permitted, await db.values(permitted), strict=True)) if permitted else {}
-    content = json.dumps([{"name": name, "value": values.get(name)} for name in names])
-    return answer(content, "application/json", 200, {})
+    names = names_of(fields)
+    permitted = [name_of(fields)] if len(names) == 1 else list(filter(SETTINGS.permits, names))
+    counts = dict(zip(permitted, await db.values(permitted) if permitted else [], strict=True))
+    answers = [{"name": name, "value": counts.get(name)} for name in names]
+    return answer(json.dumps(answers[0] if len(names) == 1 else answers), "application/json")
 
 
 async def history(call: Call) -> Response:
@@ -334,52 +364,73 @@ async def history(call: Call) -> Response:
     fields = fields_of(call.query)
     name, days = name_of(fields), dict(fields).get("days", "30")
     if not re.fullmatch("[1-9][0-9]{0,2}", days) or int(days) > DAYS_LIMIT:
-        raise Problem(400, "Bad Request", f"days must be a number from 1 to {DAYS_LIMIT}.")
-    found = [{"day": day, "value": value} for day, value in await db.history(name, int(days))]
-    content = json.dumps({"name": name, "days": found})
-    return cacheable(call, content.encode(), "application/json", {"Cache-Control": "public, max-age=60"})
+        raise Problem(400, f"days must be a number from 1 to {DAYS_LIMIT}.")
+    clicks = [{"day": day, "value": number} for day, number in await db.history(name, int(days))]
+    content = json.dumps({"name": name, "days": clicks}).encode()
+    return cacheable(call, content, "application/json", Cache_Control="public, max-age=60")
+
+
+async def badge_parts(call: Call) -> dict[str, str]:
+    """Return the label, the count and the colour of a badge; raise 400 for what cannot be shown."""
+    fields = fields_of(call.query)
+    name, given = name_of(fields), dict(fields)
+    try:
+        label, color = badge.label_of(given.get("label", "clicks")), badge.color_of(given.get("color", "1d6b52"))
+    except ValueError as error:
+        raise Problem(400, str(error)) from None
+    [count] = await db.values([name])
+    return {"label": label, "message": f"{count:,}", "color": color}
 
 
 async def badge_svg(call: Call) -> Response:
     """Answer with the count as a picture, for where no script runs."""
-    badge = await badge_of(call)
-    return cacheable(call, badge.svg().encode(), "image/svg+xml", {"Cache-Control": "no-cache"})
+    picture = badge.svg(**await badge_parts(call)).encode()
+    return cacheable(call, picture, "image/svg+xml", Cache_Control="no-cache")
 
 
 async def badge_json(call: Call) -> Response:
     """Answer with what shields.io makes a picture of: https://shields.io/badges/endpoint-badge."""
-    content = json.dumps({"schemaVersion": 1, **(await badge_of(call))._asdict()})
-    return cacheable(call, content.encode(), "application/json", {"Cache-Control": "no-cache"})
+    content = json.dumps({"schemaVersion": 1, **await badge_parts(call)}).encode()
+    return cacheable(call, content, "application/json", Cache_Control="no-cache")
 
 
 async def health(call: Call) -> Response:
     """Answer 200 if the database can be read just now."""
     try:
         async with asyncio.timeout(HEALTH_TIME):
-            await db.values(list(COUNTERS[:1]))
+            await db.values(["health"])
     except TimeoutError:
         raise db.Unavailable(db.AWAY) from None
-    return answer('{"status": "ok"}', "application/json", 200, {})
+    return answer('{"status": "ok"}', "application/json")
 
 
-async def file(content: bytes, media_type: str, call: Call) -> Response:
-    more = EVERY_PAGE if media_type == "text/html" else {}
-    return cacheable(call, content, media_type, {**EVERY_FILE, **more})
+class File(NamedTuple):
+    """A file of static/, as it is and compressed; each with its ETag, for the build sets every file's time to 1980."""
 
+    media_type: str
+    plain: tuple[bytes, str]
+    zipped: tuple[bytes, str]
 
-Route = Callable[[Call], Awaitable[Response]]
+    async def get(self, call: Call) -> Response:
+        accepted = call.headers.get(b"accept-encoding", b"").decode("latin-1").lower()
+        headers = {"Cache_Control": "public, max-age=300", "Vary": "Accept-Encoding"}
+        headers |= EVERY_PAGE if self.media_type == "text/html" else {}
+        if not re.search(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", accepted):
+            return cacheable(call, self.plain[0], self.media_type, self.plain[1], **headers)
+        return cacheable(call, self.zipped[0], self.media_type, self.zipped[1], **headers, Content_Encoding="gzip")
 
 
 def files(folder: Path) -> dict[str, dict[str, Route]]:
     """Return a route for each file, which is read now: no path that a client sends ever gets to the file system."""
     types = mimetypes.MimeTypes()  # the same on every machine, without its /etc/mime.types
-    return {
-        f"/{path.relative_to(folder).as_posix()}": {
-            "GET": partial(file, path.read_bytes(), types.guess_type(path.name)[0] or "application/octet-stream")
-        }
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+    routes: dict[str, dict[str, Route]] = {}
+    for path in filter(Path.is_file, folder.rglob("*")):
+        content = path.read_bytes()
+        zipped = gzip.compress(content, mtime=0)
+        media_type = types.guess_type(path.name)[0] or "application/octet-stream"
+        file = File(media_type, (content, etag_of(content)), (zipped, etag_of(zipped)))
+        routes[f"/{path.relative_to(folder).as_posix()}"] = {"GET": file.get}
+    return routes
 
 
 ROUTES: dict[str, dict[str, Route]] = {
@@ -397,21 +448,20 @@ ROUTES["/"] = ROUTES["/index.html"]
 async def dispatch(request: Request, headers: Headers) -> Response:
     """Answer a request, or raise what is wrong with it."""
     if request.scope["http_version"] == "0.9":  # what the parser makes of a first line without a version
-        raise Problem(400, "Bad Request", "Speak HTTP/1.1.")
+        raise Problem(400, "Speak HTTP/1.1.")
     body = await body_of(request, headers)
     method = "GET" if request.method == "HEAD" else request.method
     if method not in ("GET", "OPTIONS"):
         check_origin(headers)
     routes = ROUTES.get(request.scope["path"])
     if routes is None:
-        raise Problem(404, "Not Found", "There is no such page. The counter's page is at ./")
-    route = routes.get(method)
-    if route is not None:
-        return await route(Call(request.scope["query_string"], headers, body))
+        raise Problem(404, "There is no such page. The counter's page is at ./")
+    if method in routes:
+        return await routes[method](Call(request.scope["query_string"], headers, body))
     allow = ", ".join(["GET, HEAD" if method == "GET" else method for method in routes] + ["OPTIONS"])
     if method == "OPTIONS":
-        return answer(b"", None, 204, {"Allow": allow})
-    raise Problem(405, "Method Not Allowed", f"Use {allow} here.", Allow=allow)
+        return answer(b"", None, 204, Allow=allow, **PREFLIGHT)
+    raise Problem(405, f"Use {allow} here.", Allow=allow)
 
 
 @functions_framework.aio.http
@@ -419,12 +469,48 @@ async def handler(request: Request) -> Response:
     """Answer one HTTP request: the function's entry point."""
     headers: Headers = dict(request.scope["headers"])
     try:
-        response = await dispatch(request, headers)
-    except Problem as problem:
-        response = problem.answer()
+        return await dispatch(request, headers)
+    except Problem as error:
+        problem = error
     except db.Unavailable as error:
-        response = Problem(503, "Service Unavailable", str(error), Retry_After=RETRY_AFTER).answer()
-    except db.Full as error:
-        response = Problem(409, "Conflict", str(error)).answer()
-    response.raw_headers += SHARED + (PREFLIGHT if request.method == "OPTIONS" else [])
-    return response
+        problem = Problem(503, str(error), Retry_After=RETRY_AFTER)
+    except db.NoRoom as error:
+        problem = Problem(409, str(error), Retry_After=RETRY_AFTER_NO_ROOM)
+    except db.AtLimit as error:
+        problem = Problem(409, str(error))
+    return explained(problem, request.scope["path"], headers)
+
+
+# --- On the owner's machine -------------------------------------------------------------------------------------
+
+
+def prepare_local_start() -> None:
+    """Say where the counter is once it listens, end with the terminal, and stop at once where the port is taken."""
+    context = get_current_context(silent=True)  # of the command functions-framework
+    if context is None or "K_SERVICE" in os.environ:
+        return
+    host, port = context.params["host"], context.params["port"]
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        sys.exit(
+            f"Port {port} cannot be used: {os.strerror(error.errno)}. Choose another one: write PORT=8081 before the command."
+        )
+    everywhere = "all addresses of this machine; with HOST=127.0.0.1 before the command, on this machine alone"
+    words = (
+        f"The counter is at http://localhost:{port}/ and keeps its counts in {db.DATABASE.place}.\n"
+        f"It listens on {everywhere if host in ('0.0.0.0', '::') else host}. Ctrl+C stops it."
+    )
+    # The framework forks when it listens. Its master process takes the end of a terminal for a wish to reload.
+    ends = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN  # which nohup sets
+    os.register_at_fork(
+        after_in_child=lambda: print(words, flush=True),
+        after_in_parent=lambda: signal.signal(signal.SIGHUP, terminate if ends else signal.SIG_IGN),
+    )
+
+
+def terminate(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+prepare_local_start()

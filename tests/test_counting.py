@@ -222,15 +222,27 @@ def test_key_being_counted_by_another_instance_waits_for_its_outcome(on_postgres
         assert sent.result().value == 2
 
 
-def test_expired_keys_are_deleted_twice_as_fast_as_keys_come(function, database):
+def add_expired_keys(database, number):
+    for start in range(0, number, 10_000):
+        keys = ",".join(f"('{start + key:036}', 'other', {1000 + key})" for key in range(min(10_000, number - start)))
+        database.sql(f"insert into click (key, name, expires) values {keys}")
+
+
+def test_backlog_of_expired_keys_is_deleted_a_thousand_with_each_batch(function, database):
     function.click()
-    for _ in range(3):
-        old = ",".join(f"('{new_key()}', 'other', 1000)" for _ in range(200))
-        database.sql(f"insert into click values {old}")
-    for _ in range(60):
+    add_expired_keys(database, 30_000)
+    for _ in range(38):  # some of which look for expired keys only with every fourth
         function.click()
     assert database.keys("other") == set()
-    assert len(database.keys(COUNTER)) == 61
+    assert len(database.keys(COUNTER)) == 39
+
+
+def test_few_expired_keys_are_deleted_with_the_clicks_that_come(function, database):
+    function.click()
+    add_expired_keys(database, 20)
+    for _ in range(4):
+        function.click()
+    assert database.keys("other") == set()
 
 
 def test_own_keys_are_kept_for_minutes_and_client_keys_for_a_day(function, database):
@@ -241,13 +253,62 @@ def test_own_keys_are_kept_for_minutes_and_client_keys_for_a_day(function, datab
     assert 86_300 < day <= 86_401
 
 
+MOST = 2**63 - 1
+
+
 def test_counter_at_its_limit_fails_alone(held, on_postgres):
     batch, connection = held
-    limit = "update counter set value = 9223372036854775807 where name = 'n2'"
+    limit = f"update counter set value = {MOST} where name = 'n2'"
     sent = batch([("n1",), ("n2",), ("n3",)], limit)
     rows(connection, "commit")
     assert [answer.result().status for answer in sent] == [200, 409, 200]
-    assert [on_postgres.values()[name] for name in ("n1", "n2", "n3")] == [2, 9223372036854775807, 2]
+    assert "Retry-After" not in sent[1].result().headers
+    assert [on_postgres.values()[name] for name in ("n1", "n2", "n3")] == [2, MOST, 2]
+
+
+def test_key_that_was_counted_at_the_limit_gets_the_count_beside_new_ones(held, on_postgres):
+    batch, connection = held
+    key = new_key()
+    on_postgres.sql(f"insert into click (key, name, expires) values ('{key}', 'n2', 4000000000)")
+    sent = batch([("n2",), ("n2", key), ("n2",), ("n1",)], f"update counter set value = {MOST} where name = 'n2'")
+    rows(connection, "commit")
+    assert [answer.result().status for answer in sent] == [409, 200, 409, 200]
+    assert sent[1].result().value == MOST
+
+
+@pytest.mark.parametrize("others", [0, 1, 5])
+def test_room_for_one_more_is_taken_by_one_of_two_clicks(held, on_postgres, others):
+    batch, connection = held
+    clicks = [("n2",), *((f"n{number}",) for number in range(3, 3 + others)), ("n2",)]
+    sent = batch(clicks, f"update counter set value = {MOST - 1} where name = 'n2'")
+    rows(connection, "commit")
+    assert sorted(answer.result().status for answer in sent) == [200] * (others + 1) + [409]
+    assert on_postgres.values()["n2"] == MOST
+
+
+def test_counter_at_its_limit_on_either_database(function, database):
+    function.click()
+    function.click("other")
+    database.sql(f"update counter set value = {MOST - 1} where name = '{COUNTER}'")
+    key = new_key()
+    assert function.click(key=key).value == MOST
+    assert function.click().status == 409
+    assert function.click(key=key).value == MOST
+    assert function.click("other").value == 2
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_isolation_level_of_the_database_does_not_matter(on_postgres, start, level):
+    on_postgres.sql(f"alter database {on_postgres.name} set default_transaction_isolation = '{level}'")
+    functions = [start(on_postgres.url, COUNTERS="a,b,c,post-*", MAX_COUNTERS="50") for _ in range(3)]
+    clicks, sent = clicks_of_which_a_third_comes_twice(1200)
+    check_exactly_once(on_postgres, clicks, sent, send_all(functions, sent))
+    answers = send_all(functions, [(f"post-{number}", new_key()) for number in range(300)])
+    assert {answer.status for answer in answers} == {200, 409}
+    assert len(on_postgres.values()) == 50
+    answers = send_all(functions, [("post-new", new_key())] * 20)
+    assert {answer.status for answer in answers} == {409}
+    assert len(on_postgres.values()) == 50
 
 
 # --- Counters that a prefix permits -----------------------------------------------------------------------------
@@ -261,6 +322,7 @@ def test_prefix_makes_counters_up_to_the_limit_and_those_go_on(start, database):
     refused = function.click("post-3", key)
     assert refused.status == 409
     assert "MAX_COUNTERS" in refused.json()["detail"]
+    assert refused.headers["Retry-After"] == "3600"
     assert key not in database.keys("post-3")
     assert function.count("post-3") == 0
     assert function.click("post-1").value == 2
@@ -300,23 +362,17 @@ def test_race_for_new_names_on_sqlite(on_sqlite, start):
     check_race(on_sqlite, [start(on_sqlite.url, COUNTERS="post-*", MAX_COUNTERS="250")], 250, clients=64)
 
 
-def test_counter_that_is_made_while_the_statement_waits_gets_its_clicks(on_postgres, postgres, start):
-    """The statement has looked, and found no post-1, before another instance makes it: no click may get lost."""
-    function = start(on_postgres.url, COUNTERS="bye,hello,post-*", MAX_COUNTERS="5")
-    function.click("bye")
-    function.click("hello")
-    with postgres.connected(on_postgres.name) as other, ThreadPoolExecutor(3) as pool:
-        rows(other, "begin; select * from counter where name = 'hello' for update")
-        first = pool.submit(function.click, "hello")
-        wait_for_lock(on_postgres)
-        key = new_key()
-        sent = [pool.submit(function.click, "bye"), pool.submit(function.click, "post-1", key)]
-        time.sleep(0.2)
-        rows(other, "commit; begin; select * from counter where name = 'bye' for update")
-        assert first.result().status == 200
+def test_counter_that_another_instance_makes_after_the_look_gets_its_clicks(on_postgres, postgres, start):
+    """The function has looked, and found no post-1, before another instance makes it: no click may get lost."""
+    function = start(on_postgres.url, COUNTERS="post-*", MAX_COUNTERS="2")
+    function.click("post-0")
+    key = new_key()
+    with postgres.connected(on_postgres.name) as other, ThreadPoolExecutor() as pool:
+        rows(other, "begin; select pg_advisory_xact_lock(20261122)")
+        sent = pool.submit(function.click, "post-1", key)
         wait_for_lock(on_postgres)
         rows(other, "insert into counter (name, value, base) values ('post-1', 1, 1); commit")
-        assert [answer.result().value for answer in sent] == [2, 2]
+        assert sent.result().value == 2
     assert on_postgres.keys("post-1") == {key}
 
 
@@ -361,4 +417,4 @@ def test_key_of_a_counter_that_was_deleted_does_not_make_it_again(function, data
     assert database.values() == {}
     database.sql(f"insert into counter (name, value) values {', '.join(f'({number}, 0)' for number in range(20))}")
     assert function.click("post-1", key).value == 0
-    assert function.click("post-1").status == 409
+    assert function.click("post-2").status == 409

@@ -1,12 +1,15 @@
 """What each request is answered with: the HTTP contract of the README."""
 
+import gzip
 import hashlib
+import html
 from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
 
 import pytest
 from servers import COUNTER, ROOT, new_key
 
+SVG = ".//{http://www.w3.org/2000/svg}"
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
@@ -40,6 +43,32 @@ def test_file_is_served_for_every_site_and_revalidated_by_its_content(shared, pa
         again = shared.send("GET", url, {"If-None-Match": known})
         assert (again.status, again.body, again.headers["ETag"]) == (304, b"", etag)
     assert shared.send("GET", url, {"If-None-Match": '"other"'}).status == 200
+
+
+@pytest.mark.parametrize("name", ["click-counter.js", "style.css", "index.html", "icon.svg"])
+def test_file_is_compressed_where_the_client_takes_it(shared, name):
+    plain = shared.send("GET", f"/{name}")
+    packed = shared.send("GET", f"/{name}", {"Accept-Encoding": "br, gzip"})
+    assert "Content-Encoding" not in plain.headers
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == plain.body
+    assert len(packed.body) < len(plain.body)
+    assert packed.headers["Content-Type"] == plain.headers["Content-Type"]
+    assert packed.headers["ETag"] != plain.headers["ETag"]
+    for answer, headers in ((plain, {}), (packed, {"Accept-Encoding": "gzip"})):
+        assert answer.headers["Vary"] == "Accept-Encoding"
+        again = shared.send("GET", f"/{name}", {**headers, "If-None-Match": answer.headers["ETag"]})
+        assert (again.status, again.body, again.headers["Vary"]) == (304, b"", "Accept-Encoding")
+
+
+@pytest.mark.parametrize(
+    ("accepted", "compressed"),
+    [("gzip", True), ("GZIP", True), ("deflate, gzip;q=0.5", True), ("gzip;q=0", False), ("gzip; q=0.0, br", False),
+     ("br", False), ("identity", False), ("", False), ("xgzip", False), ("gzip;q=1.0", True), ("*", False)],
+)  # fmt: skip
+def test_file_is_not_compressed_against_the_clients_will(shared, accepted, compressed):
+    answer = shared.send("GET", "/style.css", {"Accept-Encoding": accepted})
+    assert (answer.headers.get("Content-Encoding") == "gzip") == compressed
 
 
 @pytest.mark.parametrize(
@@ -89,6 +118,21 @@ def test_form_goes_back_to_its_page(shared):
     assert shared.count() == before + 1
 
 
+@pytest.mark.parametrize(
+    "media_type", ["application/x-www-form-urlencoded", "Application/X-WWW-Form-URLEncoded; charset=UTF-8"]
+)
+def test_type_of_a_form_may_be_written_in_any_case(shared, media_type):
+    body = urlencode({"return": "https://attacker.example/"}).encode()
+    assert shared.send("POST", "/click", {**HTML, "Content-Type": media_type}, body).status == 400
+
+
+def test_blanks_around_a_key_do_not_matter(shared):
+    key = new_key()
+    before = shared.click(key=key).value
+    for written in (f"{key} ", f'  "{key}"\t', f" {key.upper()}"):
+        assert shared.click(key=written).value == before
+
+
 def test_every_permitted_character_makes_a_name(shared):
     assert shared.click("a:/b-c.d_E").json()["name"] == "a:/b-c.d_E"
     assert shared.click("a%3A%2Fb-c%2Ed_E").json()["name"] == "a:/b-c.d_E"
@@ -114,6 +158,20 @@ def test_counter_may_be_called_null(start, database):
     for name in ("null", "Null", "NULL"):
         assert function.click(name).json() == {"name": name, "value": 1}
         assert function.count(name) == 1
+
+
+def test_several_counts_have_null_for_what_there_cannot_be(shared):
+    shared.click("other")
+    names = ["other", "unknown", "not%20good", "", "other", "post-never"]
+    answer = shared.send("GET", "/value?" + "&".join(f"name={name}" for name in names))
+    assert answer.status == 200
+    count = shared.count("other")
+    assert [one["value"] for one in answer.json()] == [count, None, None, None, count, 0]
+    assert [one["name"] for one in answer.json()] == ["other", "unknown", "not good", "", "other", "post-never"]
+    assert shared.send("GET", "/value?name=unknown&name=%20").json() == [
+        {"name": "unknown", "value": None},
+        {"name": " ", "value": None},
+    ]
 
 
 def test_click_names_one_counter(shared):
@@ -165,7 +223,7 @@ def test_badge_groups_long_numbers_and_takes_a_label_and_a_colour(start, on_sqli
 )
 def test_badge_is_well_formed_whatever_its_label(shared, label, text):
     svg = ElementTree.fromstring(shared.send("GET", f"/badge.svg?label={quote(label)}").body)
-    texts = svg.findall(".//{http://www.w3.org/2000/svg}text")
+    texts = svg.findall(SVG + "text")
     assert texts[0].text == text
     assert svg.get("aria-label") == f"{text}: {texts[1].text}"
     assert shared.send("GET", f"/badge.json?label={quote(label)}").json()["label"] == text
@@ -175,10 +233,61 @@ def test_badge_is_well_formed_whatever_its_label(shared, label, text):
     "query", ["color=nocolor", "color=12345", "color=%22/%3E", "color=url(x)", "label=" + "x" * 251]
 )
 def test_badge_that_cannot_be_drawn_says_why(shared, query):
-    for path in ("/badge.svg", "/badge.json"):
-        answer = shared.send("GET", f"{path}?{query}")
-        assert answer.status == 400
-        check_problem(answer)
+    answer = shared.send("GET", f"/badge.json?{query}")
+    assert answer.status == 400
+    check_problem(answer)
+    check_picture(shared.send("GET", f"/badge.svg?{query}"), 400, "bad request", answer.json()["detail"])
+
+
+def check_picture(answer, status, words, detail):
+    assert (answer.status, answer.headers["Content-Type"]) == (status, "image/svg+xml")
+    svg = ElementTree.fromstring(answer.body)
+    assert [text.text for text in svg.findall(SVG + "text")] == ["clicks", words]
+    assert svg.get("aria-label") == svg.find(SVG + "title").text == detail
+
+
+@pytest.mark.parametrize("headers", [{}, HTML, {"Accept": "image/avif,image/webp,image/svg+xml,*/*;q=0.8"}])
+def test_badge_that_cannot_be_made_is_a_picture_that_says_so(shared, start, headers):
+    answer = shared.send("GET", "/badge.svg?name=unknown", headers)
+    check_picture(answer, 404, "not found", "There is no counter unknown. Its name must be listed in COUNTERS.")
+    away = start("postgres://u:p@127.0.0.1:9/d").send("GET", "/badge.svg", headers)
+    check_picture(away, 503, "service unavailable", away_detail := ElementTree.fromstring(away.body).get("aria-label"))
+    assert "Try again in a moment" in away_detail
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "\u0625\u0639\u062c\u0627\u0628\u0627\u062a",
+        "\u0915\u094d\u0937\u0924\u094d\u0930\u093f\u092f",
+        "likes \u0625\u0639",
+        "\u0710\u0712",
+    ],
+)
+def test_joined_letters_are_not_spread_out(shared, label):
+    texts = ElementTree.fromstring(shared.send("GET", f"/badge.svg?label={quote(label)}").body).findall(SVG + "text")
+    assert [text.get("textLength") is None for text in texts] == [True, False]
+
+
+def width(shared, label):
+    svg = ElementTree.fromstring(shared.send("GET", f"/badge.svg?label={quote(label)}").body)
+    return svg.get("width")
+
+
+EMOJI = {
+    "skin tone": "\U0001f44d\U0001f3fd",
+    "family": "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466",
+    "flag": "\U0001f1e9\U0001f1ea",
+    "heart": "\u2764\ufe0f",
+    "keycap": "1\ufe0f\u20e3",
+    "England": "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+    "handshake": "\U0001f9d1\U0001f3fb\u200d\U0001f91d\u200d\U0001f9d1\U0001f3ff",
+}
+
+
+@pytest.mark.parametrize("sequence", EMOJI.values(), ids=EMOJI)
+def test_emoji_sequence_counts_once(shared, sequence):
+    assert width(shared, f"a{sequence}b") == width(shared, "a\U0001f44db")
 
 
 def test_badge_for_shields_has_its_schema(shared):
@@ -222,7 +331,7 @@ def test_form_never_leads_to_another_site(shared, page):
     answer = shared.send("POST", "/click", FORM, urlencode({"return": page}).encode())
     assert answer.status == 400
     assert "Location" not in answer.headers
-    check_problem(answer)
+    check_page(answer, "return must be the address of a page")
     assert shared.count() == before
 
 
@@ -246,6 +355,83 @@ def check_problem(answer):
     assert problem["detail"].endswith((".", "./"))
 
 
+def check_page(answer, words):
+    """Errors for people are a page in the look of the counter's own."""
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert answer.headers["Cache-Control"] == "no-store"
+    text = html.unescape(answer.body.decode())
+    assert words in text
+    assert "style.css" in text
+    return text
+
+
+ERRORS = {
+    "no such page": ("GET", "/nope", {}, 404),
+    "no such page in a folder": ("GET", "/a/b", {}, 404),
+    "foreign counter": ("POST", "/click?name=unknown", {}, 404),
+    "malformed name": ("GET", "/value?name=%20", {}, 400),
+    "foreign site": ("POST", "/click", {"Sec-Fetch-Site": "cross-site"}, 403),
+    "wrong method": ("GET", "/click", {}, 405),
+}
+
+
+@pytest.mark.parametrize(("method", "path", "headers", "status"), ERRORS.values(), ids=ERRORS)
+def test_error_for_people_is_a_page_that_says_the_same(shared, method, path, headers, status):
+    problem = shared.send(method, path, headers)
+    page = shared.send(method, path, {**headers, **HTML})
+    assert problem.status == page.status == status
+    check_problem(problem)
+    text = check_page(page, problem.json()["detail"])
+    assert problem.json()["title"] in text
+    root = "../" if path == "/a/b" else "./"
+    assert f'<a href="{root}">' in text
+    assert f'href="{root}style.css"' in text
+
+
+def test_page_of_an_error_leads_back_to_where_its_visitor_came_from(shared):
+    answer = shared.send(
+        "POST", "/click", {**HTML, "Origin": "https://blog.example", "Referer": "https://blog.example/"}
+    )
+    assert answer.status == 403
+    assert '<a href="https://blog.example/">' in check_page(answer, "ALLOWED_ORIGINS")
+
+
+@pytest.mark.parametrize(
+    "referrer", ["javascript:alert(1)", '"><script>', "data:text/html,x", 'https://x.example/"><script>']
+)
+def test_page_of_an_error_holds_no_script_of_others(shared, referrer):
+    answer = shared.send("GET", "/nope%3Cscript%3E", {**HTML, "Referer": referrer})
+    assert b"<script" not in answer.body
+    assert b'href="javascript' not in answer.body
+    assert b'href="data' not in answer.body
+
+
+@pytest.mark.parametrize(
+    ("accept", "html_comes"),
+    [
+        ("text/html", True),
+        ("text/html;q=0.9,application/json;q=0.8", True),
+        ("text/html, application/json", True),
+        ("application/json, text/html", False),
+        ("application/json, text/html;q=0.9", False),
+        ("application/json;q=0.5, text/html;q=0.9", True),
+        ("application/problem+json,text/html", False),
+        ("*/*", False),
+        ("text/html;q=0, */*", False),
+        ("text/html;q=0", False),
+        ("TEXT/HTML;Q=1", True),
+        ("image/png", False),
+        ("", False),
+        (";;;,q=,text/html;q=x", True),
+    ],
+)
+def test_form_of_an_error_is_what_the_client_prefers(shared, accept, html_comes):
+    answer = shared.send("GET", "/nope", {"Accept": accept})
+    assert answer.status == 404
+    assert answer.headers["Content-Type"].startswith("text/html" if html_comes else "application/problem+json")
+
+
 def test_every_error_is_a_problem(shared):
     check_problem(shared.click("a%20b"))
     check_problem(shared.click("unknown"))
@@ -259,12 +445,7 @@ def test_every_error_is_a_problem(shared):
 def test_page_is_served_and_the_rest_says_503_without_a_database(start):
     function = start("postgres://nobody:secret@127.0.0.1:9/nothing")
     click = function.click(key=new_key())
-    for answer in (
-        click,
-        function.send("GET", "/value"),
-        function.send("GET", "/badge.svg"),
-        function.send("GET", "/health"),
-    ):
+    for answer in (click, function.send("GET", "/value"), function.send("GET", "/health")):
         assert answer.status == 503
         assert int(answer.headers["Retry-After"]) >= 1
         check_problem(answer)

@@ -1,0 +1,193 @@
+"""The batches, the retry and the circuit breaker, with plain coroutines in place of a database."""
+
+import asyncio
+import json
+import time
+
+import pytest
+from batch import AttemptError, Batcher, CircuitBreaker, Unavailable
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+class Work:
+    """Doubles numbers; remembers its batches, waits while it is held, and fails as it is told."""
+
+    def __init__(self):
+        self.batches = []
+        self.errors = []
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    async def __call__(self, items):
+        self.batches.append(items)
+        await self.go_on.wait()
+        if self.errors:
+            raise self.errors.pop(0)
+        return {item: ValueError(f"{item} is negative") if item < 0 else 2 * item for item in items}
+
+
+@pytest.fixture
+async def work():
+    return Work()
+
+
+def batcher_of(work, *, size=100, **more):
+    return Batcher(work, CircuitBreaker("doubles", "Come back later."), size=size, **more)
+
+
+def transient(code="57P01"):
+    return AttemptError(code, "for a moment", transient=True)
+
+
+def lasting():
+    return AttemptError("42501", "for good", transient=False)
+
+
+async def submit_while_held(work, batcher, *calls):
+    """Submit these while a first batch is under way; return what became of them."""
+    work.go_on.clear()
+    first = asyncio.create_task(batcher.submit(0))
+    await asyncio.sleep(0)
+    tasks = [asyncio.create_task(batcher.submit(*call)) for call in calls]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    work.go_on.set()
+    return (await asyncio.gather(first, *tasks, return_exceptions=True))[1:]
+
+
+async def test_caller_gets_the_results_of_its_items_in_their_order(work):
+    assert await batcher_of(work).submit(3, 1, 3, 2) == [6, 2, 6, 4]
+    assert work.batches == [[3, 1, 2]]
+
+
+async def test_callers_that_wait_go_together_in_the_next_batch(work):
+    assert await submit_while_held(work, batcher_of(work), [1], [2], [1, 3]) == [[2], [4], [2, 6]]
+    assert work.batches == [[0], [1, 2, 3]]
+
+
+async def test_batch_is_bounded_by_its_callers(work):
+    await submit_while_held(work, batcher_of(work, size=2), [1], [1], [1], [1], [1])
+    assert work.batches == [[0], [1], [1], [1]]
+
+
+async def test_batch_is_bounded_by_its_items(work):
+    await submit_while_held(work, batcher_of(work, size=5), [1, 2, 3], [4, 5], [6], range(10, 14), [7])
+    assert work.batches == [[0], [1, 2, 3, 4, 5], [6, 10, 11, 12, 13], [7]]
+
+
+async def test_one_caller_with_more_items_than_a_batch_takes_has_a_batch_of_its_own(work):
+    await submit_while_held(work, batcher_of(work, size=3), [1], range(10, 15), [2])
+    assert work.batches == [[0], [1], [10, 11, 12, 13, 14], [2]]
+
+
+async def test_more_than_may_wait_are_refused_at_once(work):
+    results = await submit_while_held(work, batcher_of(work, size=2, waiting=2), *[[number] for number in range(1, 7)])
+    assert results[:4] == [[2], [4], [6], [8]]
+    assert [str(result) for result in results[4:]] == ["Too many are waiting. Send it again in a moment."] * 2
+    assert all(isinstance(result, Unavailable) for result in results[4:])
+
+
+async def test_item_that_has_no_result_fails_alone(work):
+    results = await submit_while_held(work, batcher_of(work), [1], [-1], [2, -1], [3])
+    assert (results[0], results[3]) == ([2], [6])
+    assert [str(result) for result in results[1:3]] == ["-1 is negative"] * 2
+
+
+async def test_caller_that_leaves_disturbs_no_other(work):
+    batcher = batcher_of(work)
+    work.go_on.clear()
+    leaves, stays = asyncio.create_task(batcher.submit(1)), asyncio.create_task(batcher.submit(2))
+    await asyncio.sleep(0)
+    leaves.cancel()
+    await asyncio.sleep(0)
+    work.go_on.set()
+    assert await stays == [4]
+    assert await batcher.submit(3) == [6]
+
+
+# --- The retry --------------------------------------------------------------------------------------------------
+
+
+def logged(capsys):
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+async def test_batch_is_tried_again_until_it_succeeds(work, capsys):
+    work.errors = [transient(), transient("40001"), transient()]
+    assert await batcher_of(work).submit(1) == [2]
+    assert work.batches == [[1]] * 4
+    began, ended = logged(capsys)
+    assert (began["severity"], began["sqlstate"], began["reason"]) == ("WARNING", "57P01", "for a moment")
+    assert ended["severity"] == "NOTICE"
+    assert "doubles" in began["message"]
+    assert "doubles" in ended["message"]
+
+
+async def test_last_attempt_is_made_when_the_patience_ends(work, capsys):
+    work.errors = [transient() for _ in range(100)]
+    started = time.monotonic()
+    with pytest.raises(Unavailable, match="Come back later"):
+        await batcher_of(work, patience=0.3).submit(1)
+    assert time.monotonic() - started >= 0.3
+    assert len(work.batches) >= 3
+    assert [line["severity"] for line in logged(capsys)] == ["WARNING", "ERROR"]
+
+
+async def test_what_will_not_pass_is_not_tried_again(work):
+    work.errors = [lasting()]
+    with pytest.raises(Unavailable):
+        await batcher_of(work).submit(1)
+    assert len(work.batches) == 1
+
+
+async def test_callers_have_their_answer_at_the_deadline_though_the_work_hangs(work):
+    batcher = batcher_of(work, deadline=0.2)
+    work.go_on.clear()
+    results = await asyncio.gather(*(batcher.submit(number) for number in range(3)), return_exceptions=True)
+    assert all(isinstance(result, Unavailable) for result in results)
+    work.go_on.set()
+    await asyncio.sleep(0)
+    assert await batcher.submit(5) == [10]
+
+
+async def test_error_that_nobody_foresaw_strands_nobody(work):
+    batcher = batcher_of(work)
+    work.errors = [KeyError("unforeseen")]
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # the task's own end, which nobody awaits
+    with pytest.raises(Unavailable):
+        await batcher.submit(1)
+    assert await batcher.submit(2) == [4]
+
+
+# --- The circuit breaker ----------------------------------------------------------------------------------------
+
+
+async def test_open_breaker_refuses_all_but_a_probe_and_closes_when_that_succeeds(work, capsys, monkeypatch):
+    monkeypatch.setattr("batch.PROBE_PAUSE", 0.1)
+    batcher = batcher_of(work)
+    work.errors = [lasting(), transient()]
+    with pytest.raises(Unavailable):
+        await batcher.submit(1)
+    with pytest.raises(Unavailable):
+        await batcher.submit(2)
+    assert work.batches == [[1]]
+    await asyncio.sleep(0.11)
+    with pytest.raises(Unavailable):
+        await batcher.submit(3)  # a probe, which is tried once
+    assert work.batches == [[1], [3]]
+    await asyncio.sleep(0.11)
+    work.go_on.clear()
+    probe = asyncio.create_task(batcher.submit(4))
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable):
+        await batcher.submit(5)  # there is a probe already
+    work.go_on.set()
+    assert await probe == [8]
+    assert await batcher.submit(6) == [12]
+    assert [line["severity"] for line in logged(capsys)] == ["WARNING", "ERROR", "NOTICE"]

@@ -1,0 +1,100 @@
+"""What somebody sees who starts the function on their own machine, and how they end it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import closing
+
+import db
+import psutil
+import pytest
+from servers import ROOT, Function, children, free_port
+
+
+def say_so(function):
+    return [line for line in function.output().splitlines() if not line.startswith("{")]
+
+
+def test_start_says_where_the_counter_is_and_how_to_stop_it(start, on_sqlite):
+    function = start(on_sqlite.url)
+    lines = say_so(function)
+    assert len(lines) == 2
+    assert f"http://localhost:{function.port}/" in lines[0]
+    assert on_sqlite.url.removeprefix("sqlite:///") in lines[0]
+    assert "listens on 127.0.0.1" in lines[1]
+    assert "Ctrl+C stops it" in lines[1]
+
+
+def test_start_does_not_show_a_password(start):
+    function = start("postgres://somebody:hunter2@127.0.0.1:9/d")
+    assert "Postgres on 127.0.0.1" in function.output()
+    assert "hunter2" not in function.output()
+
+
+def test_start_says_that_it_listens_everywhere(tmp_path):
+    """Only the words: nothing else of these tests listens on all addresses, and nobody connects to this."""
+    port = free_port()
+    code = (
+        "import click, main\n"
+        "context = click.Context(click.Command('x')); context.params = {'host': '0.0.0.0', 'port': %d}\n"
+        "with context: main.prepare_local_start()\n"
+        "import os; os.fork() or os._exit(0); os.wait()" % port
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30,
+        env={**os.environ, "DATABASE_URL": f"sqlite:///{tmp_path}/x"},
+    )  # fmt: skip
+    assert said.stderr == ""
+    assert "listens on all addresses of this machine" in said.stdout
+    assert "HOST=127.0.0.1" in said.stdout
+
+
+def test_google_is_told_nothing(start, on_postgres):
+    function = start(on_postgres.url, K_SERVICE="click-counter")
+    assert function.output() == ""
+
+
+def test_port_that_is_taken_is_named_in_one_line(tmp_path, on_sqlite):
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+        function = Function({"DATABASE_URL": on_sqlite.url}, tmp_path / "log", port=port)
+        assert function.process.wait(20) == 1
+    [line] = function.output().splitlines()
+    assert line.startswith(f"Port {port} cannot be used: Address already in use.")
+    assert "PORT=8081" in line
+
+
+def test_folder_that_cannot_be_written_is_explained_to_somebody_who_set_nothing(monkeypatch):
+    monkeypatch.setattr("db.os.access", lambda *_: False)  # for root may write everywhere
+    with pytest.raises(
+        db.SettingError, match=r"clicks\.sqlite3 cannot be written\. Make its folder writable"
+    ) as caught:
+        db.database_from({})
+    assert "DATABASE_URL=sqlite:////path/clicks.sqlite3" in str(caught.value)
+
+
+def hang_up(function):
+    """What the kernel does when a terminal is closed: every process of it gets this signal."""
+    for process in (*children(function.process.pid), psutil.Process(function.process.pid)):
+        process.send_signal(signal.SIGHUP)
+
+
+def test_closed_terminal_ends_the_function(start, on_sqlite):
+    function = start(on_sqlite.url)
+    workers = children(function.process.pid)
+    hang_up(function)
+    assert function.process.wait(15) == 0
+    assert psutil.wait_procs(workers, 15)[1] == []
+
+
+def test_function_that_ignores_the_end_of_its_terminal_goes_on(start, on_sqlite, monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does, for all that is started now
+    try:
+        function = start(on_sqlite.url)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    psutil.Process(function.process.pid).send_signal(signal.SIGHUP)
+    assert function.click().value == 1
+    assert function.process.poll() is None
