@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, CursorResult, Engine
 
 Result = TypeVar("Result")
-Execute = Callable[..., "CursorResult[Any]"]
+Execute = Callable[..., "CursorResult[*tuple[Any, ...]]"]  # a statement and its parameters
 
 HERE = Path(__file__).parent
 SCHEMA = HERE / "schema.sql"
@@ -114,8 +114,8 @@ def _sqlite(url: str) -> Database:
         raise SettingError("DATABASE_URL names no SQLite file. Set it to sqlite:///clicks.sqlite3, or leave it out")
     if not os.access(path.parent, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise SettingError(
-            f"DATABASE_URL: {path} cannot be written. Make its folder{' writable' if path.parent.exists() else ''}, or keep "
-            "the counts elsewhere with DATABASE_URL=sqlite:////path/clicks.sqlite3"
+            f"DATABASE_URL: {path} cannot be written. Make its folder{' writable' if path.parent.exists() else ''}, "
+            "or keep the counts elsewhere with DATABASE_URL=sqlite:////path/clicks.sqlite3"
         )
     return Database(sqlite=path)
 
@@ -298,6 +298,7 @@ class _Connection:
         A row that was both written and returned counts once. Raise a pg8000.DatabaseError or an OSError.
         """
         from pg8000.core import Context
+        from pg8000.exceptions import InterfaceError
 
         context = Context(message)
         self._socket.settimeout(QUERY_TIMEOUT)
@@ -308,8 +309,8 @@ class _Connection:
         stream, self._driver._sock = self._driver._sock, io.BytesIO(reply)
         try:
             self._driver.handle_messages(context)
-        except Exception as error:
-            raise context.error or error from None  # what the server said before it closed the connection
+        except InterfaceError as error:  # the reply is cut off
+            raise context.error or error from None  # the former is what the server said before it closed the connection
         finally:
             self._driver._sock = stream
         return context.rows or [], context.row_count
@@ -442,7 +443,7 @@ class Postgres:
         rows, affected = await self._query((self.PRUNE if prune else "") + self._counting(clicks))
         if prune:  # while there is a backlog, with each batch
             self._unpruned = PRUNE_AFTER if affected - len(rows) >= PRUNED else 0
-        values: dict[str, int] = dict(rows)  # type: ignore[arg-type]
+        values: dict[str, int] = dict(rows)
         # A counter that got nothing new is read afterwards, and that seldom happens. Read in the statement itself, in
         # the snapshot from before, it would lack the click that another instance was just counting under the same key.
         repeated = {click.name for click in clicks} - values.keys()
@@ -468,7 +469,7 @@ class Postgres:
     async def read(self, names: Iterable[str]) -> dict[str, int]:
         """Return the values of the counters of these names that there are."""
         rows, _ = await self._query(self.READ.format(names=_array(names)))
-        return dict(rows)  # type: ignore[arg-type]
+        return dict(rows)
 
     async def days(self, names: Iterable[str]) -> dict[str, tuple[str, dict[str, int]]]:
         """Return for each name the database's date in UTC, and the clicks of the last 366 days that had any."""
@@ -601,7 +602,7 @@ class Sqlite:
 
         with self._engine().connect() as connection:
 
-            def execute(statement: str, **values: object) -> CursorResult[Any]:
+            def execute(statement: str, **values: object) -> CursorResult[*tuple[Any, ...]]:
                 return connection.execute(text(statement), values)
 
             try:

@@ -41,8 +41,8 @@ FIELDS_LIMIT = 100  # in a query or a form
 ADDRESSES_LIMIT = 10_000
 DAYS_LIMIT = 366
 HEALTH_TIME = 1.8  # seconds
-RETRY_AFTER = 2  # seconds, while the database is away
-RETRY_AFTER_NO_ROOM = 3600  # seconds: the owner may have made room by then
+RETRY_AFTER = "2"  # seconds, while the database is away
+RETRY_AFTER_NO_ROOM = "3600"  # seconds: the owner may have made room by then
 
 
 # --- Settings ---------------------------------------------------------------------------------------------------
@@ -144,25 +144,27 @@ ERROR_PAGE = """<!doctype html>
 class Problem(Exception):
     """An error: its status, further headers, and a message that says what to do."""
 
-    def __init__(self, status: int, detail: str, **headers: str | int) -> None:
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] = {}) -> None:
         super().__init__(detail)
         self.status = status
         self.title = HTTPStatus(status).phrase
-        self.headers = {name.replace("_", "-"): str(value) for name, value in headers.items()}
+        self.headers = headers
 
 
-def answer(content: bytes | str, media_type: str | None, status: int = 200, **headers: str) -> Response:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Response(content, status, {**EVERY_ANSWER, **named}, media_type)
+def answer(
+    content: bytes | str, media_type: str | None = None, status: int = 200, headers: Mapping[str, str] = {}
+) -> Response:
+    return Response(content, status, {**EVERY_ANSWER, **headers}, media_type)
 
 
-def cacheable(call: Call, content: bytes, media_type: str, etag: str = "", **headers: str) -> Response:
+def cacheable(call: Call, content: bytes, media_type: str, headers: Mapping[str, str], etag: str = "") -> Response:
     """Answer with the content, or with 304 where the client names its ETag."""
     etag = etag or etag_of(content)
+    headers = {**headers, "ETag": etag}
     known = call.headers.get(b"if-none-match", b"").decode("latin-1")
     if known == "*" or etag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
-        return answer(b"", None, 304, ETag=etag, **headers)
-    return answer(content, media_type, ETag=etag, **headers)
+        return answer(b"", None, 304, headers)
+    return answer(content, media_type, 200, headers)
 
 
 def etag_of(content: bytes) -> str:
@@ -173,11 +175,13 @@ def explained(problem: Problem, path: str, headers: Headers) -> Response:
     """Answer with an error in the form that the client can show: a picture, a page, or RFC 9457's JSON."""
     if path == "/badge.svg":
         picture = badge.svg("clicks", problem.title.lower(), badge.COLORS["lightgrey"], str(problem))
-        return answer(picture, "image/svg+xml", problem.status, **problem.headers)
+        return answer(picture, "image/svg+xml", problem.status, problem.headers)
     if prefers_html(headers):
-        return answer(error_page(problem, path, headers), "text/html", problem.status, **EVERY_PAGE, **problem.headers)
+        return answer(
+            error_page(problem, path, headers), "text/html", problem.status, {**EVERY_PAGE, **problem.headers}
+        )
     content = json.dumps({"title": problem.title, "status": problem.status, "detail": str(problem)})
-    return answer(content, "application/problem+json", problem.status, **problem.headers)
+    return answer(content, "application/problem+json", problem.status, problem.headers)
 
 
 def error_page(problem: Problem, path: str, headers: Headers) -> str:
@@ -225,9 +229,9 @@ async def body_of(request: Request, headers: Headers) -> bytes:
                     break
     except (TimeoutError, ClientDisconnect):
         if size <= BODY_LIMIT:
-            raise Problem(400, "The body did not arrive. Send none.", Connection="close") from None
+            raise Problem(400, "The body did not arrive. Send none.", {"Connection": "close"}) from None
     if size > BODY_LIMIT:
-        raise Problem(413, f"Send at most {BODY_LIMIT} bytes, or no body.", Connection="close")
+        raise Problem(413, f"Send at most {BODY_LIMIT} bytes, or no body.", {"Connection": "close"})
     return body
 
 
@@ -260,7 +264,8 @@ class AddressLimit:
         clicks = self.clicks.get(address, 0)
         if clicks >= self.limit:
             rest = 60 - int(now % 60)
-            raise Problem(429, f"Too many clicks come from your network. Try again in {rest} s.", Retry_After=rest)
+            detail = f"Too many clicks come from your network. Try again in {rest} s."
+            raise Problem(429, detail, {"Retry-After": str(rest)})
         if clicks or len(self.clicks) < ADDRESSES_LIMIT:
             self.clicks[address] = clicks + 1
 
@@ -345,7 +350,7 @@ async def click(call: Call) -> Response:
     ADDRESS_LIMIT.check(call.headers)
     count = await db.click(name, key, None if name in SETTINGS.exact else SETTINGS.max_counters)
     if prefers_html(call.headers):
-        return answer(b"", None, 303, Location=page)
+        return answer(b"", None, 303, {"Location": page})
     return answer(f'{{"name": "{name}", "value": {count}}}', "application/json")  # a name needs no escaping
 
 
@@ -367,7 +372,7 @@ async def history(call: Call) -> Response:
         raise Problem(400, f"days must be a number from 1 to {DAYS_LIMIT}.")
     clicks = [{"day": day, "value": number} for day, number in await db.history(name, int(days))]
     content = json.dumps({"name": name, "days": clicks}).encode()
-    return cacheable(call, content, "application/json", Cache_Control="public, max-age=60")
+    return cacheable(call, content, "application/json", {"Cache-Control": "public, max-age=60"})
 
 
 async def badge_parts(call: Call) -> dict[str, str]:
@@ -385,13 +390,13 @@ async def badge_parts(call: Call) -> dict[str, str]:
 async def badge_svg(call: Call) -> Response:
     """Answer with the count as a picture, for where no script runs."""
     picture = badge.svg(**await badge_parts(call)).encode()
-    return cacheable(call, picture, "image/svg+xml", Cache_Control="no-cache")
+    return cacheable(call, picture, "image/svg+xml", {"Cache-Control": "no-cache"})
 
 
 async def badge_json(call: Call) -> Response:
     """Answer with what shields.io makes a picture of: https://shields.io/badges/endpoint-badge."""
     content = json.dumps({"schemaVersion": 1, **await badge_parts(call)}).encode()
-    return cacheable(call, content, "application/json", Cache_Control="no-cache")
+    return cacheable(call, content, "application/json", {"Cache-Control": "no-cache"})
 
 
 async def health(call: Call) -> Response:
@@ -413,11 +418,12 @@ class File(NamedTuple):
 
     async def get(self, call: Call) -> Response:
         accepted = call.headers.get(b"accept-encoding", b"").decode("latin-1").lower()
-        headers = {"Cache_Control": "public, max-age=300", "Vary": "Accept-Encoding"}
+        headers = {"Cache-Control": "public, max-age=300", "Vary": "Accept-Encoding"}
         headers |= EVERY_PAGE if self.media_type == "text/html" else {}
         if not re.search(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", accepted):
-            return cacheable(call, self.plain[0], self.media_type, self.plain[1], **headers)
-        return cacheable(call, self.zipped[0], self.media_type, self.zipped[1], **headers, Content_Encoding="gzip")
+            return cacheable(call, self.plain[0], self.media_type, headers, self.plain[1])
+        headers["Content-Encoding"] = "gzip"
+        return cacheable(call, self.zipped[0], self.media_type, headers, self.zipped[1])
 
 
 def files(folder: Path) -> dict[str, dict[str, Route]]:
@@ -460,8 +466,8 @@ async def dispatch(request: Request, headers: Headers) -> Response:
         return await routes[method](Call(request.scope["query_string"], headers, body))
     allow = ", ".join(["GET, HEAD" if method == "GET" else method for method in routes] + ["OPTIONS"])
     if method == "OPTIONS":
-        return answer(b"", None, 204, Allow=allow, **PREFLIGHT)
-    raise Problem(405, f"Use {allow} here.", Allow=allow)
+        return answer(b"", None, 204, {**PREFLIGHT, "Allow": allow})
+    raise Problem(405, f"Use {allow} here.", {"Allow": allow})
 
 
 @functions_framework.aio.http
@@ -473,9 +479,9 @@ async def handler(request: Request) -> Response:
     except Problem as error:
         problem = error
     except db.Unavailable as error:
-        problem = Problem(503, str(error), Retry_After=RETRY_AFTER)
+        problem = Problem(503, str(error), {"Retry-After": RETRY_AFTER})
     except db.NoRoom as error:
-        problem = Problem(409, str(error), Retry_After=RETRY_AFTER_NO_ROOM)
+        problem = Problem(409, str(error), {"Retry-After": RETRY_AFTER_NO_ROOM})
     except db.AtLimit as error:
         problem = Problem(409, str(error))
     return explained(problem, request.scope["path"], headers)
@@ -494,12 +500,14 @@ def prepare_local_start() -> None:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
         sys.exit(
-            f"Port {port} cannot be used: {os.strerror(error.errno)}. Choose another one: write PORT=8081 before the command."
+            f"Port {port} cannot be used: {os.strerror(error.errno or 0)}. "
+            "Choose another one: write PORT=8081 before the command."
         )
-    everywhere = "all addresses of this machine; with HOST=127.0.0.1 before the command, on this machine alone"
+    if host in ("0.0.0.0", "::"):  # noqa: S104
+        host = "all addresses of this machine; write HOST=127.0.0.1 before the command to keep others out"
     words = (
         f"The counter is at http://localhost:{port}/ and keeps its counts in {db.DATABASE.place}.\n"
-        f"It listens on {everywhere if host in ('0.0.0.0', '::') else host}. Ctrl+C stops it."
+        f"It listens on {host}. Ctrl+C stops it."
     )
     # The framework forks when it listens. Its master process takes the end of a terminal for a wish to reload.
     ends = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN  # which nohup sets

@@ -3,9 +3,10 @@
 import itertools
 import time
 
-import main
 import pytest
 from servers import COUNTER, Client, new_key
+
+import main
 
 HTML = {"Accept": "text/html,*/*;q=0.8"}
 

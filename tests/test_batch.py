@@ -5,6 +5,7 @@ import json
 import time
 
 import pytest
+
 from batch import AttemptError, Batcher, CircuitBreaker, Unavailable
 
 pytestmark = pytest.mark.anyio

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -26,7 +25,6 @@ from servers import (
     Client,
     Function,
     Postgres,
-    copy_function,
     free_port,
     new_key,
     rows,
@@ -441,30 +439,6 @@ def test_health_tells_the_truth_within_two_seconds(proxied):
         assert click.result().status in (200, 503)
     proxy.fault = None
     wait_until(lambda: function.send("GET", "/health").status == 200)
-
-
-def test_queue_is_bounded(on_postgres, postgres, tmp_path):
-    """Clicks past the limit, here two batches of 10, are refused at once, and those before it are counted."""
-    folder = copy_function(tmp_path / "copy")
-    code, replaced = re.subn(r"(?m)^QUEUE = \d+", "QUEUE = 2", (folder / "db.py").read_text())
-    code, also = re.subn(r"(?m)^BATCH = \d+", "BATCH = 10", code)
-    assert (replaced, also) == (1, 1)
-    (folder / "db.py").write_text(code)
-    function = Function({"DATABASE_URL": on_postgres.url}, tmp_path / "log", folder).started()
-    try:
-        function.click()
-        with postgres.connected(on_postgres.name) as other, ThreadPoolExecutor(40) as pool:
-            rows(other, "begin; select * from counter for update")
-            first = pool.submit(function.click)
-            wait_for_lock(on_postgres)
-            clicks = [pool.submit(function.click) for _ in range(30)]
-            wait_until(lambda: sum(click.done() for click in clicks) == 10)
-            rows(other, "rollback")
-            statuses = Counter(click.result().status for click in [first, *clicks])
-    finally:
-        function.stop()
-    assert statuses == {200: 21, 503: 10}
-    assert on_postgres.values() == {COUNTER: 22}
 
 
 # --- The function stops -----------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from contextlib import closing
 
-import db
 import psutil
 import pytest
 from servers import ROOT, Function, children, free_port
+
+import db
 
 
 def say_so(function):
@@ -38,9 +39,10 @@ def test_start_says_that_it_listens_everywhere(tmp_path):
     port = free_port()
     code = (
         "import click, main\n"
-        "context = click.Context(click.Command('x')); context.params = {'host': '0.0.0.0', 'port': %d}\n"
+        "context = click.Context(click.Command('x'))\n"
+        f"context.params = {{'host': '0.0.0.0', 'port': {port}}}\n"
         "with context: main.prepare_local_start()\n"
-        "import os; os.fork() or os._exit(0); os.wait()" % port
+        "import os; os.fork() or os._exit(0); os.wait()"
     )
     said = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30,
