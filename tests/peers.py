@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from servers import Client, free_port, wait_until
 
 SOURCES = Path(__file__).parent / "contenders" / "peers"
 INSTALLATION_TIME = 300  # seconds
+START_TIME = 30  # seconds
 
 
 class Missing(Exception):
@@ -29,32 +30,30 @@ class Peer(NamedTuple):
 
     def counted(self) -> tuple[int, int]:
         """How many keys it keeps, and its count, which must be the same."""
-        found = Client(self.port).send("GET", "/check").json()
+        client = Client(self.port)
+        with closing(client.connection):
+            found = client.send("GET", "/check").json()
         return found["keys"], found["value"]
 
 
 class Peers:
-    """The programs, installed; `running` starts one of them."""
+    """The programs, installed; `running` starts one of them. Raises Missing where that cannot be done here."""
 
     def __init__(self) -> None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self.modules = install(cache / "click-counter-benchmark")
-        self.commands = {"workerd": self._workerd, "deno": self._deno}
+        modules = install(cache / "click-counter-benchmark")
+        self.workerd = program(modules, "@cloudflare/workerd-*/bin/workerd")
+        self.deno = program(modules, "@deno/*/deno")
+        self.commands = {"workerd": self._run_workerd, "deno": self._run_deno}
 
-    def _program(self, pattern: str) -> Path:
-        """The program itself: npm's wrapper would start it as a child, which outlives the wrapper."""
-        for path in self.modules.glob(pattern):
-            return path
-        raise Missing(f"npm has no {pattern.rpartition('/')[2]} for this kind of machine")
-
-    def _workerd(self, port: int, data: Path) -> list[str | Path]:
+    def _run_workerd(self, port: int, data: Path) -> list[str | Path]:
         places = [f"--socket-addr=http=127.0.0.1:{port}", f"--directory-path=disk={data}"]
-        return [self._program("@cloudflare/workerd-*/bin/workerd"), "serve", SOURCES / "config.capnp", *places]
+        return [self.workerd, "serve", SOURCES / "config.capnp", *places]
 
-    def _deno(self, port: int, data: Path) -> list[str | Path]:
+    def _run_deno(self, port: int, data: Path) -> list[str | Path]:
         options = ["--quiet", "--no-config", "--no-lock", "--unstable-kv", "--allow-net=127.0.0.1"]
         options += [f"--allow-read={data}", f"--allow-write={data}"]
-        return [self._program("@deno/*/deno"), "run", *options, SOURCES / "deno.ts", str(port), data / "kv.sqlite"]
+        return [self.deno, "run", *options, SOURCES / "deno.ts", str(port), data / "kv.sqlite"]
 
     @contextmanager
     def running(self, name: str, folder: Path) -> Iterator[Peer]:
@@ -66,7 +65,7 @@ class Peers:
         with (data / "log").open("wb") as log:
             process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
         try:
-            wait_until(lambda: process.poll() is not None or is_counting(port))
+            wait_until(lambda: process.poll() is not None or is_counting(port), START_TIME)
             assert process.poll() is None, (data / "log").read_text()
             yield Peer(port, process.pid)
         finally:
@@ -84,8 +83,9 @@ def install(folder: Path) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         shutil.copy(SOURCES / "package.json", folder)
-        command = ["npm", "install", "--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund", "--silent"]
+        options = ["--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
         try:
+            command = ["npm", "install", *options]
             subprocess.run(command, cwd=folder, check=True, timeout=INSTALLATION_TIME, stdout=subprocess.DEVNULL)
         except (subprocess.SubprocessError, OSError) as error:
             raise Missing(f"npm could not install them: {error}") from error
@@ -93,8 +93,19 @@ def install(folder: Path) -> Path:
     return folder / "node_modules"
 
 
+def program(modules: Path, pattern: str) -> Path:
+    """The program itself: npm's wrapper would start it as a child, which outlives the wrapper."""
+    for path in modules.glob(pattern):
+        try:
+            subprocess.run([path, "--version"], check=True, capture_output=True, timeout=30)
+        except (subprocess.SubprocessError, OSError) as error:
+            raise Missing(f"{path.name} does not run here: {error}") from error
+        return path
+    raise Missing(f"npm has no {Path(pattern).name} for this kind of machine")
+
+
 def is_counting(port: int) -> bool:
-    """Whether the peer counts a key once that is sent twice. Only the first time that it answers is it new."""
+    """Whether the peer answers by now; it must count a key that is sent twice once."""
     client = Client(port)
     key = "00000000-0000-4000-8000-000000000000"
     try:
