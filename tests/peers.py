@@ -85,10 +85,13 @@ def install(folder: Path) -> Path:
         shutil.copy(SOURCES / "package.json", folder)
         options = ["--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
         try:
-            command = ["npm", "install", *options]
-            subprocess.run(command, cwd=folder, check=True, timeout=INSTALLATION_TIME, stdout=subprocess.DEVNULL)
-        except (subprocess.SubprocessError, OSError) as error:
-            raise Missing(f"npm could not install them: {error}") from error
+            subprocess.run(
+                ["npm", "install", *options], cwd=folder, check=True, timeout=INSTALLATION_TIME, capture_output=True
+            )
+        except subprocess.CalledProcessError as error:
+            raise Missing(f"npm could not install them ({error.stderr.decode().partition(chr(10))[0]})") from error
+        except subprocess.TimeoutExpired as error:
+            raise Missing(f"npm could not install them within {INSTALLATION_TIME} s") from error
         done.write_text(pinned)
     return folder / "node_modules"
 

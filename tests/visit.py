@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import threading
+import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from html.parser import HTMLParser
@@ -35,10 +36,11 @@ class Head(HTMLParser):
 
 
 class Visitor:
-    """A browser without a cache, with a few connections that stay open."""
+    """A browser without a cache, with a few connections that stay open, this round-trip time away."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, round_trip: float = 0) -> None:
         self.port = port
+        self.round_trip = round_trip  # seconds
         self.own = threading.local()
         self.pool = ThreadPoolExecutor(CONNECTIONS)
         self.clients: list[Client] = []
@@ -47,6 +49,8 @@ class Visitor:
         if not hasattr(self.own, "client"):
             self.own.client = Client(self.port)
             self.clients.append(self.own.client)
+            time.sleep(self.round_trip)  # to connect
+        time.sleep(self.round_trip)
         answer = self.own.client.send("GET", path, {"Accept-Encoding": "gzip"})
         assert answer.status == 200, (path, answer)
         packed = answer.headers.get("Content-Encoding") == "gzip"
