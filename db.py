@@ -16,7 +16,7 @@ import ssl
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -265,7 +265,7 @@ def explain(error: Exception) -> AttemptError:
 
 # --- The connection to Postgres ---------------------------------------------------------------------------------
 
-Row = Sequence[Any]
+Rows = list[Any]  # of what the statements return, each row a list
 
 
 class _Connection:
@@ -292,7 +292,7 @@ class _Connection:
             pass
         return True
 
-    async def query(self, message: str) -> tuple[list[Row], int]:
+    async def query(self, message: str) -> tuple[Rows, int]:
         """Send statements as one message and one transaction; return all their rows, and how many rows they affected.
 
         A row that was both written and returned counts once. Raise a pg8000.DatabaseError or an OSError.
@@ -476,7 +476,7 @@ class Postgres:
         rows, _ = await self._query(self.DAYS.format(names=_array(names)))
         return {name: (today, clicks or {}) for name, today, clicks in rows}
 
-    async def _query(self, statements: str) -> tuple[list[Row], int]:
+    async def _query(self, statements: str) -> tuple[Rows, int]:
         """Send the statements on the one connection, made where there is none and dropped after a failure."""
         async with self._turn:
             try:
@@ -490,7 +490,7 @@ class Postgres:
                 self._drop()
                 raise
 
-    async def _ask(self, message: str) -> tuple[list[Row], int]:
+    async def _ask(self, message: str) -> tuple[Rows, int]:
         if self._connection and self._connection.is_stale():  # no fault: servers end what was idle for long
             self._drop()
         if not self._connection:

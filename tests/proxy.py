@@ -24,7 +24,7 @@ class Proxy:
         self.connections: list[Connection] = []
         self.fault: str | None = None
         self.hits = 0
-        self.flights = 0  # what the client sent at once
+        self.round_trips = 0  # what the client sent at once
         self.marked = 0  # those of them that had the marker
         self.server = socket.create_server(("127.0.0.1", 0))
         self.port = self.server.getsockname()[1]
@@ -69,7 +69,7 @@ class Connection:
         with suppress(OSError):
             while data := self.client.recv(1 << 20):
                 self.counting = self.proxy.marker in data
-                self.proxy.flights += 1
+                self.proxy.round_trips += 1
                 self.proxy.marked += self.counting
                 if not self._fails("before"):
                     self.server.sendall(data)

@@ -60,21 +60,25 @@ def children(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
+def modules() -> list[Path]:
+    """Return the Python files that are uploaded: all at the top but the owner's tool."""
+    return sorted(path for path in ROOT.glob("*.py") if path.name != "counters.py")
+
+
 def copy_function(folder: Path) -> Path:
     """Copy what is uploaded into a new folder, and return that."""
     shutil.copytree(ROOT / "static", folder / "static")
-    modules = [path for path in ROOT.glob("*.py") if path.name != "counters.py"]
-    for file in (*modules, ROOT / "schema.sql", ROOT / "requirements.txt"):
+    for file in (*modules(), ROOT / "schema.sql", ROOT / "requirements.txt"):
         shutil.copy(file, folder)
     return folder
 
 
 def update_readme(mark: str, text: str) -> None:
-    """Put the text between the two comments in README.md that have this mark."""
-    readme = ROOT / "README.md"
+    """Put the text between the two comments in tests/README.md that have this mark."""
+    readme = ROOT / "tests" / "README.md"
     before, start, rest = readme.read_text().partition(f"<!-- {mark} -->\n")
     _, end, after = rest.partition(f"<!-- /{mark} -->\n")
-    assert end, f"README.md has no place for {mark}"
+    assert end, f"tests/README.md has no place for {mark}"
     readme.write_text(before + start + text + end + after)
 
 

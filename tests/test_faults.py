@@ -147,7 +147,7 @@ def postgres(own_postgres):
 
 @pytest.fixture(scope="module")
 def table(request):
-    """The rows of the README's table, which are written there with --update."""
+    """The rows of the table in tests/README.md, which are written there with --update."""
     lines = {}
     yield lines
     if request.config.getoption("--update"):
@@ -373,14 +373,14 @@ def test_control_run_with_fresh_keys_counts_too_often(on_postgres, unreachable):
         load.check(on_postgres)
 
 
-def test_batch_is_one_flight_on_one_connection(proxied):
+def test_batch_is_one_round_trip_on_one_connection(proxied):
     function, proxy = proxied
     for _ in range(5):
         function.click("a")
-    before = proxy.flights
+    before = proxy.round_trips
     for _ in range(50):
         function.click("a")
-    assert proxy.flights == before + 50
+    assert proxy.round_trips == before + 50
 
 
 # --- The database stays away ------------------------------------------------------------------------------------
