@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from contextlib import suppress
 
 STATEMENT = b"insert into click"
@@ -26,6 +27,8 @@ class Proxy:
         self.hits = 0
         self.round_trips = 0  # what the client sent at once
         self.marked = 0  # those of them that had the marker
+        self.largest = 0  # bytes of a request that came at once
+        self.pieces: tuple[int, float] | None = None  # bytes, and seconds after each, in which replies trickle
         self.server = socket.create_server(("127.0.0.1", 0))
         self.port = self.server.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -71,6 +74,7 @@ class Connection:
                 self.counting = self.proxy.marker in data
                 self.proxy.round_trips += 1
                 self.proxy.marked += self.counting
+                self.proxy.largest = max(self.proxy.largest, len(data))
                 if not self._fails("before"):
                     self.server.sendall(data)
         self.end()
@@ -79,8 +83,14 @@ class Connection:
         with suppress(OSError):
             while data := self.server.recv(1 << 20):
                 if not self._fails("after"):
-                    self.client.sendall(data)
+                    self._pass_on(data)
         self.end()
+
+    def _pass_on(self, data: bytes) -> None:
+        size, pause = self.proxy.pieces or (len(data), 0)
+        for start in range(0, len(data), size):
+            self.client.sendall(data[start : start + size])
+            time.sleep(pause)
 
     def _fails(self, when: str) -> bool:
         """Do the fault if this is the moment for it; tell whether what was read must not be passed on."""

@@ -383,6 +383,94 @@ def test_batch_is_one_round_trip_on_one_connection(proxied):
     assert proxy.round_trips == before + 50
 
 
+LONG_NAMES = [f"a{number:099}" for number in range(3000)]
+
+
+def read_long_names(function, start=0, number=99):
+    return function.send("GET", "/value?" + "&".join(f"name={name}" for name in LONG_NAMES[start : start + number]))
+
+
+@pytest.fixture
+def trickling(postgres, on_postgres, start):
+    """A function with 99 counters of long names, whose connection goes through a proxy that may be slow."""
+    proxy = Proxy(postgres.port)
+    function = start(postgres.url(on_postgres.name, proxy.port), COUNTERS="b,a*", MAX_COUNTERS="9999")
+    function.click("b")
+    counters = ",".join(f"('{name}', 7)" for name in LONG_NAMES[:99])
+    on_postgres.sql(f"insert into counter (name, value) values {counters}")
+    yield function, proxy
+    proxy.close()
+
+
+def test_reply_that_trickles_holds_up_nobody_who_needs_no_database(trickling):
+    function, proxy = trickling
+    proxy.pieces = (1000, 0.1)
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(read_long_names, function)
+        answered = 0
+        while not read.done():
+            assert function.send("GET", "/").status == 200
+            answered += 1
+        assert answered > 5
+        assert [one["value"] for one in read.result().json()] == [7] * 99
+
+
+def test_reply_that_trickles_for_longer_than_its_time_is_given_up_as_a_whole(trickling):
+    function, proxy = trickling
+    proxy.pieces = (1000, 1)
+    with ThreadPoolExecutor() as pool:
+        started = time.monotonic()
+        read = pool.submit(read_long_names, function)
+        click = pool.submit(function.click, "b")
+        while not (read.done() and click.done()):
+            assert function.send("GET", "/").status == 200
+            time.sleep(0.05)
+        assert time.monotonic() - started < 8
+        assert read.result().status == 503
+    proxy.pieces = None
+    wait_until(lambda: read_long_names(function).status == 200)
+
+
+def test_message_stays_small_however_many_names_are_asked_for_at_once(trickling):
+    function, proxy = trickling
+    proxy.pieces = (100_000, 0.2)
+    with ThreadPoolExecutor(30) as pool:
+        answers = list(pool.map(lambda number: read_long_names(function, 99 * number), range(30)))
+    assert {answer.status for answer in answers} == {200}
+    assert proxy.largest < 100_000
+
+
+@pytest.mark.parametrize("ended_by", ["idle_session_timeout", "an administrator"])
+def test_connection_that_ends_while_it_is_idle_is_no_fault(on_postgres, start, ended_by):
+    function = start(on_postgres.url, COUNTERS="a,b")
+    backends = f"select pid {backends_of(on_postgres)}"
+    if ended_by == "idle_session_timeout":
+        on_postgres.sql(f"alter database {on_postgres.name} set idle_session_timeout = '100ms'")
+    for expected in range(1, 4):
+        assert function.click("a").value == expected
+        if ended_by == "an administrator":
+            on_postgres.sql(f"select pg_terminate_backend(pid) {backends_of(on_postgres)}")
+        wait_until(lambda: not on_postgres.sql(backends))
+    assert function.send("GET", "/value?name=a").value == 3
+    assert logged(function) == []
+
+
+def test_log_names_why_the_server_ended_a_connection(on_postgres, postgres, start):
+    function = start(on_postgres.url)
+    function.click()
+    with postgres.connected(on_postgres.name) as other, ThreadPoolExecutor() as pool:
+        rows(other, "begin; select * from counter for update")
+        click = pool.submit(function.click)
+        wait_for_lock(on_postgres)
+        rows(other, f"select pg_terminate_backend(pid) {backends_of(on_postgres)} and wait_event_type = 'Lock'")
+        wait_until(lambda: logged(function))
+        rows(other, "rollback")
+        assert click.result().value == 2
+    began, ended = logged(function)
+    assert (began["severity"], began["sqlstate"]) == ("WARNING", "57P01")
+    assert ended["severity"] == "NOTICE"
+
+
 # --- The database stays away ------------------------------------------------------------------------------------
 
 
