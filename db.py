@@ -232,6 +232,15 @@ def apply_schema(connection: Connection) -> None:
 
 # --- What can go wrong ------------------------------------------------------------------------------------------
 
+
+class AtLimit(Exception):
+    """A click cannot be counted: its counter has reached the largest number there is."""
+
+
+class NoRoom(Exception):
+    """A click cannot be counted: there are as many counters as there may be, until the owner makes room."""
+
+
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: connection; two instances that make the tables at once
 # and collide in the catalogue; read-only after a failover; rolled back; resources; lock timeout; cancelled or shutting
 # down; system; internal (poolers).
@@ -239,28 +248,38 @@ TRANSIENT = ("08", "23505", "42P07", "42710", "25006", "25P", "40", "53", "55P03
 NO_TABLE = "42P01"
 OUT_OF_RANGE = ("22003", "23514", "IntegrityError")  # Postgres, either way; SQLite
 LASTING = (NO_TABLE, *OUT_OF_RANGE, "SSLCertVerificationError")
+ADVICE = {
+    "28P01": "Check user and password in DATABASE_URL",
+    "28000": "Check user and sslmode in DATABASE_URL: most servers want sslmode=require",
+    "3D000": "Check the database's name in DATABASE_URL, or create the database",
+    "42501": "Grant that to the user in DATABASE_URL, or name the owner of the tables there",
+    "53300": "Allow more connections, or fewer instances",
+    "08P01": "Use a pooler in transaction mode, or none",
+    "SSLCertVerificationError": "Name its authority's file in sslrootcert, or do not verify: sslmode=require",
+    "Server refuses SSL": "sslmode insists on TLS; sslmode=disable would let everybody on the way read along",
+    "SSLError": "Check sslmode and the port in DATABASE_URL",
+    "gaierror": "Check the host in DATABASE_URL",
+    "TimeoutError": "Check the host in DATABASE_URL, and whom its firewall lets in",
+    "ConnectionRefusedError": "Check host and port in DATABASE_URL, and that the server runs",
+    "FileNotFoundError": "Check the socket's path in DATABASE_URL, and that cloud-sql-proxy or the server runs",
+}
 
 
-class Full(Exception):
-    """A click cannot be counted; the message says why and what to do."""
-
-
-class AtLimit(Full):
-    """The counter has reached the largest number there is."""
-
-
-class NoRoom(Full):
-    """There are as many counters as there may be, until the owner makes room."""
-
-
-def explain(error: Exception) -> AttemptError:
+def explain(error: BaseException) -> AttemptError:
     """Translate what SQLAlchemy, a driver or a socket raised; nothing of the statement gets into the message."""
-    cause = getattr(error, "orig", None) or error
-    fields = cause.args[0] if cause.args else ""
-    if isinstance(fields, dict):  # the ErrorResponse of Postgres, as pg8000 gives it
-        return AttemptError(fields["C"], fields["M"], fields["C"].startswith(TRANSIENT))
-    code = NO_TABLE if str(fields).startswith("no such table") else type(cause).__name__
-    return AttemptError(code, str(fields), code not in LASTING)
+    answer = error.args[0] if error.args else None
+    if isinstance(answer, dict):  # an ErrorResponse of Postgres, as pg8000 gives it
+        code, reason, transient = answer["C"], answer["M"], answer["C"].startswith(TRANSIENT)
+    elif not isinstance(error, OSError) and (cause := error.__cause__ or error.__context__):
+        return explain(cause)  # pg8000 says "network error", and SQLAlchemy repeats it
+    else:
+        reason = (
+            getattr(error, "verify_message", "") or getattr(error, "strerror", "") or str(error) or "no answer in time"
+        )
+        code = NO_TABLE if reason.startswith("no such table") else type(error).__name__
+        transient = code not in LASTING
+    advice = ADVICE.get(code) or ADVICE.get(reason, "")
+    return AttemptError(code, f"{DATABASE.place}: {reason.rstrip('.')}. {advice}".rstrip(". "), transient)
 
 
 # --- The connection to Postgres ---------------------------------------------------------------------------------
@@ -413,7 +432,7 @@ class Postgres:
     LOOK = """
         select name, exists (select from counter where counter.name = given.name), (select count(*) from counter)
         from unnest({names}::text[]) as given (name)"""
-    # The counters are counted by a statement of its own, for the lock's own statement sees the time before it.
+    # The counters are counted after the lock was taken: the lock's own statement sees the time before it.
     MAKE = """
         do $$ begin perform pg_advisory_xact_lock(20261122); end $$;
         insert into counter (name, value)
@@ -456,15 +475,17 @@ class Postgres:
         keys, names, kepts, _ = zip(*clicks, strict=True)
         return self.COUNT_MANY.format(keys=_array(keys), names=_array(names), kepts=_array(kepts))
 
-    async def look(self, names: Iterable[str]) -> tuple[set[str], int]:
-        """Return those of the names that have a counter, and how many counters there are."""
-        rows, _ = await self._query(self.LOOK.format(names=_array(names)))
-        return {name for name, exists, _ in rows if exists}, rows[0][2]
+    async def make(self, names: set[str], limit: int) -> set[str]:
+        """Make these counters, with 0, while there are fewer than `limit`; return the names of those there are then.
 
-    async def make(self, names: Iterable[str], limit: int) -> set[str]:
-        """Make counters with 0 while there are fewer than `limit`; return those of the names that have one then."""
-        rows, _ = await self._query(self.MAKE.format(names=_array(sorted(names)), limit=limit))
-        return {name for (name,) in rows}
+        Only where one is missing and there is room, it takes a lock that holds up the other instances.
+        """
+        rows, _ = await self._query(self.LOOK.format(names=_array(names)))
+        there = {name for name, exists, _ in rows if exists}
+        if there == names or rows[0][2] >= limit:
+            return there
+        rows, _ = await self._query(self.MAKE.format(names=_array(names - there), limit=limit))
+        return there.union(name for (name,) in rows)
 
     async def read(self, names: Iterable[str]) -> dict[str, int]:
         """Return the values of the counters of these names that there are."""
@@ -568,17 +589,15 @@ class Sqlite:
                 execute(statement, name=name, clicks=number)
         return self._read({click.name for click in clicks}, execute)
 
-    async def look(self, names: Iterable[str]) -> tuple[set[str], int]:
-        return await self._run(lambda execute: (set(self._read(names, execute)), execute(self.CROWD).scalar_one()))
-
-    async def make(self, names: Iterable[str], limit: int) -> set[str]:
+    async def make(self, names: set[str], limit: int) -> set[str]:
         return await self._run(lambda execute: self._make(names, limit, execute))
 
-    def _make(self, names: Iterable[str], limit: int, execute: Execute) -> set[str]:
-        room = max(limit - execute(self.CROWD).scalar_one(), 0)
-        for name in sorted(set(names) - self._read(names, execute).keys())[:room]:
+    def _make(self, names: set[str], limit: int, execute: Execute) -> set[str]:
+        there = self._read(names, execute).keys()
+        made = sorted(names - there)[: max(limit - execute(self.CROWD).scalar_one(), 0)]
+        for name in made:
             execute(self.MAKE, name=name)
-        return set(self._read(names, execute))
+        return there | set(made)
 
     async def read(self, names: Iterable[str]) -> dict[str, int]:
         return await self._run(lambda execute: self._read(names, execute))
@@ -640,11 +659,7 @@ async def _make_counters(clicks: list[Click]) -> set[str]:
     unseen = limits.keys() - _names_seen
     if not unseen:
         return set()
-    there, crowd = await STORE.look(unseen)
-    limit = max(limits[name] for name in unseen)
-    if there != unseen and crowd < limit:
-        there |= await STORE.make(unseen - there, limit)
-    return unseen - there
+    return unseen - await STORE.make(unseen, max(limits[name] for name in unseen))
 
 
 async def _count_within_limit(clicks: list[Click]) -> dict[Click, int | Exception]:
