@@ -98,7 +98,7 @@ SETTINGS = settings_from(os.environ)
 
 # --- Answers ----------------------------------------------------------------------------------------------------
 
-Headers = dict[bytes, bytes]
+Headers = dict[str, str]  # names in lower case
 
 EVERY_ANSWER = {
     "Cache-Control": "no-store",
@@ -120,25 +120,12 @@ EVERY_PAGE = {
     ),
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
-ERROR_PAGE = """<!doctype html>
-<html lang="en">
-  <head>
-    <meta charset="utf-8">
-    <meta name="viewport" content="width=device-width, initial-scale=1">
-    <meta name="color-scheme" content="light dark">
-    <title>{title}</title>
-    <link rel="icon" href="{root}icon.svg" type="image/svg+xml">
-    <link rel="stylesheet" href="{root}style.css">
-  </head>
-  <body>
-    <main>
-      <h1>{title}</h1>
-      <p>{detail}</p>
-      <p><a href="{back}">Go back</a></p>
-    </main>
-  </body>
-</html>
-"""
+ERROR_PAGE = (
+    '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
+    '<link rel="icon" href="{root}icon.svg" type="image/svg+xml"><link rel="stylesheet" href="{root}style.css"></head>'
+    '<body><main><h1>{title}</h1><p>{detail}</p><p><a href="{back}">Go back</a></p></main></body></html>'
+)
 
 
 class Problem(Exception):
@@ -161,7 +148,7 @@ def cacheable(call: Call, content: bytes, media_type: str, headers: Mapping[str,
     """Answer with the content, or with 304 where the client names its ETag."""
     etag = etag or etag_of(content)
     headers = {**headers, "ETag": etag}
-    known = call.headers.get(b"if-none-match", b"").decode("latin-1")
+    known = call.headers.get("if-none-match", "")
     if known == "*" or etag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
         return answer(b"", None, 304, headers)
     return answer(content, media_type, 200, headers)
@@ -186,7 +173,7 @@ def explained(problem: Problem, path: str, headers: Headers) -> Response:
 
 def error_page(problem: Problem, path: str, headers: Headers) -> str:
     root = "../" * (path.count("/") - 1) or "./"
-    referrer = headers.get(b"referer", b"").decode("latin-1")
+    referrer = headers.get("referer", "")
     back = referrer if PAGE.fullmatch(referrer) else root
     texts = {"title": problem.title, "detail": str(problem), "root": root, "back": back}
     return ERROR_PAGE.format(**{name: html.escape(text) for name, text in texts.items()})
@@ -195,7 +182,7 @@ def error_page(problem: Problem, path: str, headers: Headers) -> str:
 def prefers_html(headers: Headers) -> bool:
     """Tell whether HTML comes before JSON in Accept: https://www.rfc-editor.org/rfc/rfc9110#name-accept."""
     ranked = []
-    for entry in headers.get(b"accept", b"").decode("latin-1").lower().split(","):
+    for entry in headers.get("accept", "").lower().split(","):
         media_type, _, parameters = entry.partition(";")
         quality = re.search(r"\bq=([01](?:\.\d*)?)", parameters)
         ranked.append((-float(quality[1]) if quality else -1.0, media_type.strip()))
@@ -217,7 +204,7 @@ class Call(NamedTuple):
 
 async def body_of(request: Request, headers: Headers) -> bytes:
     """Return the body; raise 413 where it is too large, 400 where it does not arrive."""
-    if headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers:
+    if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
         return b""
     size, body = 0, b""
     try:
@@ -237,10 +224,10 @@ async def body_of(request: Request, headers: Headers) -> bytes:
 
 def check_origin(headers: Headers) -> None:
     """Refuse what another site makes a browser send: https://pkg.go.dev/net/http#CrossOriginProtection."""
-    site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
-    if site in (b"same-origin", b"none") or (origin and origin.decode("latin-1") in SETTINGS.allowed_origins):
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site in ("same-origin", "none") or origin in SETTINGS.allowed_origins:
         return
-    if not site and (not origin or origin.partition(b"://")[2] == headers.get(b"host", b"") != b""):
+    if not site and (not origin or origin.partition("://")[2] == headers.get("host", "") != ""):
         return
     raise Problem(403, "This site may not click here. Its origin must be listed in ALLOWED_ORIGINS.")
 
@@ -273,7 +260,7 @@ class AddressLimit:
 def address_of(headers: Headers) -> int | None:
     """Return the IPv4 address, or an IPv6 address's first 64 bits, of X-Forwarded-For's last entry."""
     try:
-        address = ipaddress.ip_address(headers[b"x-forwarded-for"].decode("latin-1").rpartition(",")[2].strip())
+        address = ipaddress.ip_address(headers["x-forwarded-for"].rpartition(",")[2].strip())
     except (KeyError, ValueError):
         return None
     if address.version == 6 and not address.ipv4_mapped:
@@ -314,10 +301,10 @@ def name_of(fields: list[tuple[str, str]]) -> str:
 
 def key_of(headers: Headers) -> str | None:
     """Return the Idempotency-Key in lower case; raise 400 for a malformed one."""
-    value = headers.get(b"idempotency-key")
+    value = headers.get("idempotency-key")
     if value is None:
         return None
-    key = KEY.fullmatch(value.decode("latin-1").strip().lower())
+    key = KEY.fullmatch(value.strip().lower())
     if key is None:
         example = '"8e03978e-40d5-43e8-bc93-6894a57f9324"'
         raise Problem(400, f"Idempotency-Key must be a UUID like {example}, a new one for each click.")
@@ -326,7 +313,7 @@ def key_of(headers: Headers) -> str | None:
 
 def return_of(call: Call) -> str:
     """Return where a form wants its visitor to get back to; raise 400 unless that is a page of a listed site."""
-    is_form = call.headers.get(b"content-type", b"").lower().startswith(b"application/x-www-form-urlencoded")
+    is_form = call.headers.get("content-type", "").lower().startswith("application/x-www-form-urlencoded")
     fields = dict(fields_of(call.body)) if is_form else {}
     if "return" not in fields:
         return "./"
@@ -417,7 +404,7 @@ class File(NamedTuple):
     zipped: tuple[bytes, str]
 
     async def get(self, call: Call) -> Response:
-        accepted = call.headers.get(b"accept-encoding", b"").decode("latin-1").lower()
+        accepted = call.headers.get("accept-encoding", "").lower()
         headers = {"Cache-Control": "public, max-age=300", "Vary": "Accept-Encoding"}
         headers |= EVERY_PAGE if self.media_type == "text/html" else {}
         if not re.search(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", accepted):
@@ -473,7 +460,7 @@ async def dispatch(request: Request, headers: Headers) -> Response:
 @functions_framework.aio.http
 async def handler(request: Request) -> Response:
     """Answer one HTTP request: the function's entry point."""
-    headers: Headers = dict(request.scope["headers"])
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
     try:
         return await dispatch(request, headers)
     except Problem as error:

@@ -118,7 +118,7 @@ def clock(monkeypatch):
 
 def passes(limit, address):
     try:
-        limit.check({b"x-forwarded-for": address.encode()})
+        limit.check({"x-forwarded-for": address})
     except main.Problem as problem:
         assert problem.status == 429
         return int(problem.headers["Retry-After"])
