@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +33,7 @@ import db
 
 KEY = re.compile(r'("?)([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\1')
 ORIGIN = re.compile(r"(?!http:.*:80$|https:.*:443$)https?://(?:[a-z0-9._-]+|\[[0-9a-f:]+\])(?::\d{1,5})?")
+GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))")
 PAGE = re.compile(r"(https?://[^/?#@\\]+)(?:[/?#].*)?")
 
 BODY_LIMIT = 10_000  # bytes of a body that are accepted
@@ -145,8 +147,8 @@ def answer(
 
 
 def cacheable(call: Call, content: bytes, media_type: str, headers: Mapping[str, str], etag: str = "") -> Response:
-    """Answer with the content, or with 304 where the client names its ETag."""
-    etag = etag or etag_of(content)
+    """Answer with the content, or with 304 where the client names its ETag; the build sets every file's time to 1980."""
+    etag = etag or f'"{hash_of(content)}"'
     headers = {**headers, "ETag": etag}
     known = call.headers.get("if-none-match", "")
     if known == "*" or etag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
@@ -154,8 +156,8 @@ def cacheable(call: Call, content: bytes, media_type: str, headers: Mapping[str,
     return answer(content, media_type, 200, headers)
 
 
-def etag_of(content: bytes) -> str:
-    return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+def hash_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def explained(problem: Problem, path: str, headers: Headers) -> Response:
@@ -164,9 +166,8 @@ def explained(problem: Problem, path: str, headers: Headers) -> Response:
         picture = badge.svg("clicks", problem.title.lower(), badge.COLORS["lightgrey"], str(problem))
         return answer(picture, "image/svg+xml", problem.status, problem.headers)
     if prefers_html(headers):
-        return answer(
-            error_page(problem, path, headers), "text/html", problem.status, {**EVERY_PAGE, **problem.headers}
-        )
+        page = error_page(problem, path, headers)
+        return answer(page, "text/html", problem.status, {**EVERY_PAGE, **problem.headers})
     content = json.dumps({"title": problem.title, "status": problem.status, "detail": str(problem)})
     return answer(content, "application/problem+json", problem.status, problem.headers)
 
@@ -242,8 +243,8 @@ class AddressLimit:
 
     def check(self, headers: Headers) -> None:
         """Count a click of the address that Cloud Run has seen; raise 429 where it has had its clicks."""
-        address = address_of(headers)
-        if not self.limit or address is None:
+        address = address_of(headers) if self.limit else None
+        if address is None:
             return
         now = time.time()
         if now // 60 != self.minute:
@@ -320,9 +321,7 @@ def return_of(call: Call) -> str:
     page = quote(fields["return"], safe="".join(map(chr, range(0x21, 0x7F))))
     site = PAGE.fullmatch(page)
     if site is None or site[1] not in SETTINGS.allowed_origins:
-        raise Problem(
-            400, "return must be the address of a page whose site is listed in ALLOWED_ORIGINS, or be left out."
-        )
+        raise Problem(400, "return must be a page's address on a site that ALLOWED_ORIGINS lists, or be left out.")
     return page
 
 
@@ -396,33 +395,24 @@ async def health(call: Call) -> Response:
     return answer('{"status": "ok"}', "application/json")
 
 
-class File(NamedTuple):
-    """A file of static/, as it is and compressed; each with its ETag, for the build sets every file's time to 1980."""
-
-    media_type: str
-    plain: tuple[bytes, str]
-    zipped: tuple[bytes, str]
-
-    async def get(self, call: Call) -> Response:
-        accepted = call.headers.get("accept-encoding", "").lower()
-        headers = {"Cache-Control": "public, max-age=300", "Vary": "Accept-Encoding"}
-        headers |= EVERY_PAGE if self.media_type == "text/html" else {}
-        if not re.search(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", accepted):
-            return cacheable(call, self.plain[0], self.media_type, headers, self.plain[1])
-        headers["Content-Encoding"] = "gzip"
-        return cacheable(call, self.zipped[0], self.media_type, headers, self.zipped[1])
+async def file(media_type: str, plain: bytes, zipped: bytes, etag: str, call: Call) -> Response:
+    headers = {"Cache-Control": "public, max-age=300", "Vary": "Accept-Encoding"}
+    headers |= EVERY_PAGE if media_type == "text/html" else {}
+    if not GZIP.search(call.headers.get("accept-encoding", "").lower()):
+        return cacheable(call, plain, media_type, headers, f'"{etag}"')
+    return cacheable(call, zipped, media_type, headers | {"Content-Encoding": "gzip"}, f'"{etag}-gzip"')
 
 
 def files(folder: Path) -> dict[str, dict[str, Route]]:
     """Return a route for each file, which is read now: no path that a client sends ever gets to the file system."""
     types = mimetypes.MimeTypes()  # the same on every machine, without its /etc/mime.types
+    types.add_type("text/plain", ".ts")  # else a film
     routes: dict[str, dict[str, Route]] = {}
     for path in filter(Path.is_file, folder.rglob("*")):
         content = path.read_bytes()
-        zipped = gzip.compress(content, mtime=0)
         media_type = types.guess_type(path.name)[0] or "application/octet-stream"
-        file = File(media_type, (content, etag_of(content)), (zipped, etag_of(zipped)))
-        routes[f"/{path.relative_to(folder).as_posix()}"] = {"GET": file.get}
+        route = partial(file, media_type, content, gzip.compress(content), hash_of(content))
+        routes[f"/{path.relative_to(folder).as_posix()}"] = {"GET": route}
     return routes
 
 

@@ -331,7 +331,7 @@ def test_form_never_leads_to_another_site(shared, page):
     answer = shared.send("POST", "/click", FORM, urlencode({"return": page}).encode())
     assert answer.status == 400
     assert "Location" not in answer.headers
-    check_page(answer, "return must be the address of a page")
+    check_page(answer, "return must be a page's address")
     assert shared.count() == before
 
 
