@@ -498,32 +498,34 @@ class Postgres:
         return {name: (today, clicks or {}) for name, today, clicks in rows}
 
     async def _query(self, statements: str) -> tuple[Rows, int]:
-        """Send the statements on the one connection, made where there is none and dropped after a failure."""
+        """Send the statements on the one connection, which is dropped after a failure: the two may be out of step."""
+        message = self.SETTINGS + statements
         async with self._turn:
             try:
-                return await self._ask(self.SETTINGS + statements)
+                connection = await self._connected()
+                try:
+                    return await connection.query(message)
+                except Exception as error:
+                    if explain(error).code != NO_TABLE:
+                        raise
+                    await connection.query(SCHEMA.read_text())
+                    return await connection.query(message)
             except Exception as error:
                 failure = explain(error)
-                if failure.code not in OUT_OF_RANGE:  # whatever it was, the two may be out of step
+                if failure.code not in OUT_OF_RANGE:
                     self._drop()
                 raise failure from error
             except BaseException:
                 self._drop()
                 raise
 
-    async def _ask(self, message: str) -> tuple[Rows, int]:
+    async def _connected(self) -> _Connection:
         if self._connection and self._connection.is_stale():  # no fault: servers end what was idle for long
             self._drop()
         if not self._connection:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 self._connection = await asyncio.to_thread(_Connection, self._database)
-        try:
-            return await self._connection.query(message)
-        except Exception as error:
-            if explain(error).code != NO_TABLE:
-                raise
-            await self._connection.query(SCHEMA.read_text())
-            return await self._connection.query(message)
+        return self._connection
 
     def _drop(self) -> None:
         if self._connection:
@@ -645,38 +647,36 @@ _names_seen: set[str] = set()  # of counters that there are
 async def _count_clicks(clicks: list[Click]) -> dict[Click, int | Exception]:
     """Count the clicks whose keys are new; return for each its counter's value after that, or why it has none."""
     without_room = await _make_counters(clicks)
-    counts = await _count_within_limit([click for click in clicks if click.name not in without_room])
-    if len(_names_seen) > MOST_NAMES_SEEN:
-        _names_seen.clear()
-    _names_seen.update(click.name for click in clicks if click.name not in without_room)
+    refused = {click: NoRoom(NO_ROOM) for click in clicks if click.name in without_room}
+    clicks = [click for click in clicks if click not in refused]
+    try:
+        counts = await STORE.count(clicks) if clicks else {}
+    except AttemptError as error:
+        if error.code not in OUT_OF_RANGE:
+            raise
+        if len(clicks) == 1:
+            return {**refused, clicks[0]: AtLimit(AT_LIMIT)}
+        clicks.sort(
+            key=lambda click: click.name
+        )  # in halves, until the one that is too much for its counter fails alone
+        half = len(clicks) // 2
+        return {**refused, **await _count_clicks(clicks[:half]), **await _count_clicks(clicks[half:])}
+    _remember(click.name for click in clicks if click.limit is not None)
     _freeze()
-    return counts | {click: NoRoom(NO_ROOM) for click in clicks if click.name in without_room}
+    return {**refused, **{click: counts.get(click.name, 0) for click in clicks}}  # 0: counted, and deleted by the owner
 
 
 async def _make_counters(clicks: list[Click]) -> set[str]:
     """Make the counters that are not there yet and need room, while there is some; return the names that got none."""
     limits = {click.name: click.limit for click in clicks if click.limit is not None}
     unseen = limits.keys() - _names_seen
-    if not unseen:
-        return set()
-    return unseen - await STORE.make(unseen, max(limits[name] for name in unseen))
+    return unseen - await STORE.make(unseen, max(limits[name] for name in unseen)) if unseen else set()
 
 
-async def _count_within_limit(clicks: list[Click]) -> dict[Click, int | Exception]:
-    """Count the clicks together; where one of them is too much for its counter, in halves until only that one fails."""
-    if not clicks:
-        return {}
-    try:
-        counts = await STORE.count(clicks)
-    except AttemptError as error:
-        if error.code not in OUT_OF_RANGE:
-            raise
-        if len(clicks) == 1:
-            return {clicks[0]: AtLimit(AT_LIMIT)}
-        clicks = sorted(clicks, key=lambda click: click.name)
-        half = len(clicks) // 2
-        return await _count_within_limit(clicks[:half]) | await _count_within_limit(clicks[half:])
-    return {click: counts.get(click.name, 0) for click in clicks}  # 0: counted before its counter was deleted
+def _remember(names: Iterable[str]) -> None:
+    if len(_names_seen) > MOST_NAMES_SEEN:
+        _names_seen.clear()
+    _names_seen.update(names)
 
 
 @cache

@@ -147,7 +147,7 @@ def answer(
 
 
 def cacheable(call: Call, content: bytes, media_type: str, headers: Mapping[str, str], etag: str = "") -> Response:
-    """Answer with the content, or with 304 where the client names its ETag; the build sets every file's time to 1980."""
+    """Answer with the content, or with 304 where the client names its ETag."""
     etag = etag or f'"{hash_of(content)}"'
     headers = {**headers, "ETag": etag}
     known = call.headers.get("if-none-match", "")
@@ -404,7 +404,10 @@ async def file(media_type: str, plain: bytes, zipped: bytes, etag: str, call: Ca
 
 
 def files(folder: Path) -> dict[str, dict[str, Route]]:
-    """Return a route for each file, which is read now: no path that a client sends ever gets to the file system."""
+    """Return a route for each file, which is read now: no path that a client sends ever gets to the file system.
+
+    ETags are made of the content, for the platform's build sets every file's time to 1980.
+    """
     types = mimetypes.MimeTypes()  # the same on every machine, without its /etc/mime.types
     types.add_type("text/plain", ".ts")  # else a film
     routes: dict[str, dict[str, Route]] = {}
