@@ -6,21 +6,18 @@ made by the first click or read.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import csv
 import gc
-import io
 import json
 import logging
 import os
 import random
 import re
-import signal
+import socket
 import sys
 import time
 import uuid
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -37,6 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, CursorResult, Engine
 
 HERE = Path(__file__).parent
+SCHEMA = HERE / "schema.sql"
 
 NAME = re.compile(r"[A-Za-z0-9._:/-]{1,100}")
 NAME_RULE = "A name is 1 to 100 characters out of A-Z a-z 0-9 . _ - : / and nothing else."
@@ -91,6 +89,27 @@ POSTGRES_URL = re.compile(
 )
 
 
+# What documentation writes where a host belongs: HOST, <host>, [host], ${HOST}, your-host, db.<ref>.supabase.co,
+# ep-xxx.neon.tech, the names that RFC 2606 reserves.
+PLACEHOLDER_HOST = re.compile(
+    r".*[][<>{}*$%].*|host(name)?|.*\.\.\..*|(.*[.-])?x{3,}([.-].*)?"
+    r"|(.*[.-])?your([-_].*|host|hostname|server|domain|database|db|project|instance|endpoint)(\..*)?"
+    r"|(.*\.)?(example(\.(com|net|org))?|invalid)",
+    re.IGNORECASE,
+)
+PLACEHOLDER_PASSWORD = re.compile(r"\[.*\]|<.*>|\{.*\}|\$\{.*\}|\*+|PASSWORD|(?i:your[-_ ]?(db[-_ ]?)?password)")
+
+
+def decoded(text: str) -> str:
+    """Undo percent-encoding; raise SettingError where unquote() would leave an escape or replace bytes."""
+    with suppress(UnicodeDecodeError):
+        if not re.search("%(?![0-9A-Fa-f]{2})|%00", text):
+            return unquote(text, errors="strict")
+    raise SettingError(
+        "DATABASE_URL holds a % that begins no character. Write %25 for a % that belongs to the password"
+    )
+
+
 def database_from(environ: Mapping[str, str]) -> Database:
     """Read DATABASE_URL, or take the local SQLite file; raise SettingError where it cannot be used."""
     url = environ.get("DATABASE_URL", "").strip()
@@ -123,21 +142,25 @@ def _postgres(url: str) -> Database:
         )
     # libpq and drivers know many more parameters. What is not asked for below is left out knowingly: pg8000 binds the
     # channel anyway, the timeouts are ours, a pooler refuses options.
-    query = {name: unquote(value) for name, value in re.findall("([^&=]+)=([^&]*)", match["query"] or "")}
-    host = query.get("host") or unquote(match["host"]).strip("[]")
+    query = {name: decoded(value) for name, value in re.findall("([^&=]+)=([^&]*)", match["query"] or "")}
+    host = query.get("host") or decoded(match["host"]).strip("[]")
     port = query.get("port") or match["port"] or "5432"
-    user = query.get("user") or unquote(match["user"] or "")
-    password = query.get("password") or unquote(match["password"] or "")
+    user = query.get("user") or decoded(match["user"] or "")
+    password = query.get("password") or decoded(match["password"] or "")
     if not user or not (host or query.get("unix_sock")):
         raise SettingError(f"DATABASE_URL names no {'host' if user else 'user'}. It looks like {EXAMPLE}")
-    if re.fullmatch(r"\[.*\]|<.*>|\*+", match["password"] or ""):
+    if PLACEHOLDER_HOST.fullmatch(host):
+        raise SettingError(
+            f"DATABASE_URL holds a placeholder instead of the host, {host}. Put the name of the server there"
+        )
+    if PLACEHOLDER_PASSWORD.fullmatch(password):
         raise SettingError("DATABASE_URL holds a placeholder instead of the password. Put the password there")
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise SettingError("DATABASE_URL: the port must be a number from 1 to 65535, usually 5432")
     arguments: dict[str, str | int | None] = {
         "user": user,
-        "password": password or None,
-        "database": query.get("dbname") or unquote(match["database"] or "") or None,
+        "password": password,  # pg8000 fails with an AttributeError on None
+        "database": query.get("dbname") or decoded(match["database"] or "") or None,
         "application_name": "click-counter",
     }
     socket = query.get("unix_sock") or (f"{host.rstrip('/')}/.s.PGSQL.{port}" if host.startswith("/") else None)
@@ -263,7 +286,7 @@ async def _attempt(work: Callable[[Connection], Awaitable[Result]]) -> Result:
             except Exception as error:
                 if _fault(error).code != NO_TABLE:
                     raise
-                await apply_schema(_connections[0])
+                await _make_tables(_connections[0])
                 return await work(_connections[0])
         except BaseException as error:  # whatever it was, the connection may be out of step with the server
             if _connections:
@@ -291,13 +314,140 @@ def _connect() -> Connection:
     return _engine().connect()
 
 
-async def apply_schema(connection: Connection) -> None:
+async def _make_tables(connection: Connection) -> None:
     """Make the tables that are missing."""
-    schema = (HERE / "schema.sql").read_text()
+    schema = SCHEMA.read_text()
     if DATABASE.sqlite is not None:
         await _in_thread(connection.connection.driver_connection.executescript, schema)  # type: ignore[union-attr]
     else:
         await _in_thread(connection.exec_driver_sql, schema)
+
+
+# --- What the owner's tool uses ---------------------------------------------------------------------------------
+
+
+class DatabaseError(Exception):
+    """The database failed. `code` is the SQLSTATE or the name of an error's class; the message says what to do."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+WHAT_TO_DO = {
+    "08P01": "The function and counters.py need transactions: use the pooler's transaction mode or no pooler.",
+    "25006": "Name the primary server in DATABASE_URL, or try again after the failover.",
+    "25P03": "This program was stopped for too long. Nothing was changed: try again.",
+    "28000": "Check user, database and sslmode in DATABASE_URL; most servers want sslmode=require.",
+    "28P01": "Check the user and the password in DATABASE_URL.",
+    "3D000": "Check the last part of DATABASE_URL, or make the database.",
+    "42501": "Grant it to the user in DATABASE_URL, or name the owner of the tables there.",
+    "53300": "Try again, or lower MAX_INSTANCES.",
+    "55P03": "Something else holds the lock. Nothing was changed: try again.",
+    "57P03": "Try again in a moment.",
+}
+
+
+def explain(error: Exception) -> DatabaseError:
+    """Translate what SQLAlchemy, pg8000, sqlite3 or a socket raised; name the cause and what to do about it."""
+    causes = _causes(error)
+    for cause in causes:
+        if cause.args and isinstance(cause.args[0], dict):  # the server's own words, as pg8000 gives them
+            code, message = cause.args[0]["C"], cause.args[0]["M"]
+            return DatabaseError(code, f"{message}. {WHAT_TO_DO.get(code, '')}".rstrip())
+    cause = causes[-1]  # pg8000 says "network error", and why is behind that
+    if DATABASE.sqlite is not None:
+        code = NO_TABLE if str(cause).startswith("no such table") else type(cause).__name__
+        return DatabaseError(code, f"{DATABASE.sqlite}: {cause}.")
+    return DatabaseError(type(cause).__name__, _explain_connection(cause))
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    return [error, *_causes(error.__cause__ or error.__context__)] if error else []
+
+
+def _explain_connection(cause: BaseException) -> str:
+    """Say in words why there is no connection, or none any more."""
+    import ssl
+
+    host, port, path = (DATABASE.arguments.get(part) for part in ("host", "port", "unix_sock"))
+    server = f"{host}:{port}" if path is None else f"the socket {path}"
+    reason = getattr(cause, "strerror", None) or str(cause)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        root = DATABASE.sslrootcert or "the system's authorities"
+        return (
+            f"the certificate of {server} does not verify: {cause.verify_message}. That is what "
+            f"sslmode={DATABASE.sslmode} in DATABASE_URL asks for. Give the provider's certificate as sslrootcert=FILE "
+            "and the host as the certificate has it; sslmode=require encrypts without verifying."
+        )
+    if "refuses SSL" in reason:
+        return (
+            f"{server} offers no TLS, and sslmode={DATABASE.sslmode} in DATABASE_URL insists on it. "
+            "Only where nobody can listen on the way, use sslmode=disable."
+        )
+    if isinstance(cause, ssl.SSLError):
+        return f"TLS with {server} failed: {reason}. Check the port and sslmode in DATABASE_URL."
+    if isinstance(cause, TimeoutError):
+        return f"{server} does not answer. Check the host and the port in DATABASE_URL, and the server's firewall."
+    if path is not None and isinstance(cause, OSError):
+        return (
+            f"nothing listens at {server}: {reason}. Check the host in DATABASE_URL. Cloud SQL's socket outside of "
+            "Google needs cloud-sql-proxy --unix-socket /cloudsql."
+        )
+    if isinstance(cause, socket.gaierror):
+        return f"the host {host} in DATABASE_URL is not found: {reason}. Check how it is written."
+    if isinstance(cause, ConnectionRefusedError):
+        return f"nothing listens at {server}. Check the host and the port in DATABASE_URL, and that the server runs."
+    return f"the connection to {server} failed: {reason}. Check that a Postgres is there, and try again."
+
+
+def engine(timeout: float = SOCKET_TIMEOUT) -> Engine:
+    """Return an engine without a pool, whose begin() is one transaction of the database."""
+    from sqlalchemy import URL, create_engine, event
+    from sqlalchemy.pool import NullPool
+
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # tracebacks where a broken connection is closed
+    if DATABASE.sqlite is None:
+        return create_engine("postgresql+pg8000://", creator=partial(_connect_pg8000, timeout), poolclass=NullPool)
+    url = URL.create("sqlite", database=str(DATABASE.sqlite))
+    made = create_engine(url, connect_args={"timeout": timeout, "isolation_level": None}, poolclass=NullPool)
+    # A transaction that begins with a read and then writes fails beside another one that does the same.
+    event.listen(made, "begin", lambda connection: connection.exec_driver_sql("begin immediate"))
+    return made
+
+
+def _connect_pg8000(timeout: float) -> object:
+    return _connection_class()(**DATABASE.arguments, ssl_context=_ssl_context(DATABASE), timeout=timeout)
+
+
+@cache
+def _connection_class() -> type[Any]:
+    import pg8000.dbapi
+
+    class Connection(pg8000.dbapi.Connection):  # type: ignore[misc]
+        def handle_ERROR_RESPONSE(self, data: bytes, context: Any) -> None:  # noqa: N802 - the name is pg8000's
+            """Raise a fatal error at once: nothing follows it, and pg8000 would say "network error" instead."""
+            super().handle_ERROR_RESPONSE(data, context)
+            if context.error.args[0].get("V") in ("FATAL", "PANIC") or context.error.args[0].get("S") == "FATAL":
+                raise context.error
+
+    return Connection
+
+
+def apply_schema(connection: Connection) -> None:
+    """Make the tables that are missing, within the connection's transaction."""
+    if DATABASE.sqlite is None:
+        connection.exec_driver_sql(SCHEMA.read_text())
+        return
+    import sqlite3
+
+    statement = ""
+    for line in SCHEMA.read_text().splitlines(keepends=True):  # its executescript() would commit first
+        statement += line
+        if sqlite3.complete_statement(statement):
+            connection.exec_driver_sql(statement)
+            statement = ""
 
 
 # --- The statements ---------------------------------------------------------------------------------------------
@@ -738,233 +888,3 @@ async def history(name: str, days: int) -> list[tuple[str, int]]:
     today = date.fromisoformat(found[""])
     wanted = [(today - timedelta(days=ago)).isoformat() for ago in reversed(range(days))]
     return [(day, int(clicked.get(day, 0))) for day in wanted]
-
-
-# --- By hand: python db.py --------------------------------------------------------------------------------------
-
-MOST = 2**53 - 1  # the largest number that every browser shows right
-ROWS = 2000  # of an import in one statement
-
-
-class Mistake(Exception):
-    """What was asked for cannot be done; the message says what to do instead."""
-
-
-def checked_name(text: str) -> str:
-    if not NAME.fullmatch(text):
-        raise Mistake(f"{text[:60]!r} is no name. {NAME_RULE}")
-    return text
-
-
-def checked_value(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,16}", text) or int(text) > MOST:
-        raise Mistake(f"{text[:60]!r} is no count. Write a whole number from 0 to {MOST}, without separators.")
-    return int(text)
-
-
-class Imported(NamedTuple):
-    """A counter as an export has it: its count, and its clicks per day; None: the file does not tell."""
-
-    value: int
-    days: dict[str, int] | None
-
-
-def checked_days(text: str) -> dict[str, int]:
-    days: dict[str, int] = {}
-    for entry in text.split():
-        day, _, value = entry.partition("=")
-        with suppress(ValueError):
-            if day not in days and date.fromisoformat(day).isoformat() == day:
-                days[day] = checked_value(value)
-                continue
-        raise Mistake(f"{entry[:60]!r} is no day, or was there before. Write each once, like 2026-11-22=12")
-    return days
-
-
-HEADER = ["name", "value", "days"]
-
-
-def read_csv(content: bytes) -> dict[str, Imported]:
-    """Read the counters of an export, or of anybody's `name,value`; raise Mistake, which says in which line."""
-    try:
-        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-    except UnicodeDecodeError as error:
-        line = len((content[: error.start] + b"?").splitlines())
-        raise Mistake(f"Line {line}: This is no UTF-8. Nothing was imported.") from None
-    counters: dict[str, Imported] = {}
-    line = 1
-    try:
-        for row in reader:
-            if row and (counters or row not in (HEADER, HEADER[:2])):
-                if len(row) not in (2, 3):
-                    raise Mistake(f"Fields: {len(row)} instead of 2 or 3. Write it like post-1,42, with commas")
-                if row[0] in counters:
-                    raise Mistake(f"The counter {row[0]} was there before. Write it once.")
-                days = checked_days(row[2]) if row[2:] else None
-                counters[checked_name(row[0])] = Imported(checked_value(row[1]), days)
-            line = reader.line_num + 1  # where the next row begins, which may have several
-    except (Mistake, csv.Error) as error:
-        raise Mistake(f"Line {line}: {str(error).rstrip('.')}. Nothing was imported.") from None
-    return counters
-
-
-def init(run: Run) -> str:
-    """Make the tables that are missing, as the first click does, too; give clicks without a day to the base."""
-    # An older version that still runs beside a newer one, or after it, counts without days.
-    mended = run(f"update counter set base = {UNDATED} where base <> {UNDATED}").rowcount
-    return "The tables are there.\n" + (f"{mended} counters had clicks without a day.\n" if mended else "")
-
-
-def show(run: Run) -> str:
-    """Show all counters."""
-    return "".join(f"{name}\t{value}\n" for name, value in run("select name, value from counter order by name"))
-
-
-def get(run: Run, name: str) -> str:
-    """Show one count."""
-    value = run(f"select value from counter where name = '{checked_name(name)}'").scalar()
-    if value is None:
-        raise Mistake(f"There is no counter {name}. `python db.py list` shows those that there are.")
-    return f"{value}\n"
-
-
-def put(run: Run, name: str, value: str) -> str:
-    """Set one count; make the counter where there is none."""
-    load(run, {checked_name(name): Imported(checked_value(value), None)})
-    return get(run, name)
-
-
-def delete(run: Run, name: str) -> str:
-    """Delete one counter."""
-    value = get(run, name)
-    for table in ("counter", "daily"):  # but not its keys: a click that is sent again must not make it anew
-        run(f"delete from {table} where name = '{name}'")
-    return f"Deleted {name}, which had {value}"
-
-
-def rename(run: Run, old: str, new: str) -> str:
-    """Give one counter another name."""
-    value = get(run, old)
-    if run(f"select 1 from counter where name = '{checked_name(new)}'").scalar():
-        raise Mistake(f"There is a counter {new} already. Delete it first, or choose another name.")
-    for table in ("counter", "daily"):
-        run(f"update {table} set name = '{new}' where name = '{old}'")
-    return f"{new}\t{value}"
-
-
-def export(run: Run) -> str:
-    """Write all counters, with their days, to standard output, as CSV."""
-    values: dict[str, int] = {}
-    days: defaultdict[str, list[str]] = defaultdict(list)
-    for name, value, day, clicks in run(
-        "select counter.name, counter.value, daily.day, daily.value from counter "
-        "left join daily on daily.name = counter.name order by counter.name, daily.day"
-    ):
-        values[name] = value
-        if day is not None:
-            days[name].append(f"{day}={clicks}")
-    text = io.StringIO()
-    rows = [(name, str(value), " ".join(days[name])) for name, value in values.items()]
-    csv.writer(text, lineterminator="\n").writerows([HEADER, *rows])
-    return text.getvalue()
-
-
-UNDATED = "value - coalesce((select sum(daily.value) from daily where daily.name = counter.name), 0)"
-
-
-def load(run: Run, counters: Mapping[str, Imported]) -> str:
-    """Set the counters that come in on standard input, as CSV: all of them, or none."""
-    statements: list[str] = []
-    names = [f"'{name}'" for name in counters]
-    values = [f"('{name}', {counter.value})" for name, counter in counters.items()]
-    days = {name: counter.days for name, counter in counters.items() if counter.days is not None}
-    rows = [f"('{name}', '{day}', {clicks})" for name in days for day, clicks in days[name].items()]
-    for statement, items in (
-        ("insert into counter (name, value) values {} on conflict (name) do update set value = excluded.value", values),
-        ("delete from daily where name in ({})", [f"'{name}'" for name in days]),
-        ("insert into daily (name, day, value) values {}", rows),
-        (f"update counter set base = {UNDATED} where name in ({{}})", names),
-    ):
-        for start in range(0, len(items), ROWS):
-            statements.append(statement.format(", ".join(items[start : start + ROWS])))
-    together = 1 if DATABASE.sqlite is not None else 20  # few flights, for clicks wait meanwhile
-    for start in range(0, len(statements), together):
-        run("; ".join(statements[start : start + together]))
-    return f"Imported {len(counters)} counters.\n"
-
-
-def audit(run: Run) -> str:
-    """Check that the days of every counter add up to its value, less what was set or imported."""
-    wrong = run(
-        "select name, sum(clicked), sum(days) from "
-        "(select name, value - base as clicked, 0 as days from counter union all select name, 0, value from daily) t "
-        "group by name having sum(clicked) <> sum(days) order by name"
-    ).all()
-    if wrong:
-        lines = [f"{name}: {clicked} clicks, but its days add up to {days}." for name, clicked, days in wrong]
-        raise Mistake("\n".join(lines))
-    return "The days of every counter add up.\n"
-
-
-READING: dict[str, Callable[..., str]] = {"list": show, "get": get, "export": export, "audit": audit}
-WRITING: dict[str, Callable[..., str]] = {"init": init, "set": put, "delete": delete, "rename": rename, "import": load}
-PARAMETERS = {"get": ["NAME"], "set": ["NAME", "VALUE"], "delete": ["NAME"], "rename": ["OLD", "NEW"]}
-
-
-async def _by_hand(command: str, given: Iterable[object], connection: Connection) -> str:
-    run = connection.exec_driver_sql
-    if command == "init":
-        await apply_schema(connection)
-    if command in READING:
-        return await _in_thread(READING[command], run, *given)
-    return await _in_thread(_together, lambda: WRITING[command](run, *given), run)
-
-
-def _together(work: Callable[[], str], run: Run) -> str:
-    """Work in one transaction, while no click is counted: clicks wait for the moment that it takes."""
-    if DATABASE.sqlite is not None:
-        run("pragma busy_timeout = 30000")
-    run("begin" if DATABASE.sqlite is None else "begin immediate")
-    try:
-        if DATABASE.sqlite is None:  # a tool that is stopped, or a laptop that sleeps, must not stop the clicks
-            run("set local idle_in_transaction_session_timeout = 2000; set local lock_timeout = 2000")
-            run("lock table counter in share row exclusive mode")
-        result = work()
-    except Exception as error:
-        if _fault(error).code == NO_TABLE:
-            run("rollback")  # after any other one the connection is dropped
-        raise
-    run("commit")
-    return result
-
-
-def main() -> None:
-    """Look after the counters in DATABASE_URL, or in the local file."""
-    parser = argparse.ArgumentParser(prog="python db.py", description=main.__doc__)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for command, function in (READING | WRITING).items():
-        subparser = commands.add_parser(command, help=function.__doc__, description=function.__doc__)
-        for parameter in PARAMETERS.get(command, []):
-            subparser.add_argument(parameter)
-    if DATABASE.sqlite is not None and not os.environ.get("DATABASE_URL", "").strip():
-        print(f"DATABASE_URL is not set: this is about {DATABASE.sqlite}", file=sys.stderr)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C ends it at once, and the database rolls back
-    given = vars(parser.parse_args())
-    command = given.pop("command") or "init"
-    try:
-        if command == "import":
-            given["counters"] = read_csv(sys.stdin.buffer.read())
-        text = asyncio.run(_attempt(partial(_by_hand, command, list(given.values()))))
-        if hasattr(signal, "SIGPIPE"):
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `list | head` ends without a word
-        print(text, end="", flush=True)
-    except OSError as error:
-        sys.exit(f"What it says cannot be written: {error}")
-    except Mistake as error:
-        sys.exit(str(error))
-    except Fault as fault:
-        sys.exit(str(fault) if isinstance(fault.__cause__, Mistake) else f"The database failed: {fault}")
-
-
-if __name__ == "__main__":
-    main()
