@@ -84,7 +84,7 @@ SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 POSTGRES_URL = re.compile(
     r"postgres(ql)?(\+\w+)?://"
     r"((?P<user>[^:/?#@]*)(:(?P<password>[^/?#]*))?@)?"
-    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:/?#@,\[\]]*)(:(?P<port>\d{1,5}))?"
+    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:/?#@,]*)(:(?P<port>\d{1,5}))?"
     r"(/(?P<database>[^/?#@]*))?(\?(?P<query>[^#]*))?"
 )
 
@@ -92,7 +92,7 @@ POSTGRES_URL = re.compile(
 # What documentation writes where a host belongs: HOST, <host>, [host], ${HOST}, your-host, db.<ref>.supabase.co,
 # ep-xxx.neon.tech, the names that RFC 2606 reserves.
 PLACEHOLDER_HOST = re.compile(
-    r".*[][<>{}*$%].*|host(name)?|.*\.\.\..*|(.*[.-])?x{3,}([.-].*)?"
+    r".*[][<>{}*$].*|host(name)?|.*\.\.\..*|(.*[.-])?x{3,}([.-].*)?"
     r"|(.*[.-])?your([-_].*|host|hostname|server|domain|database|db|project|instance|endpoint)(\..*)?"
     r"|(.*\.)?(example(\.(com|net|org))?|invalid)",
     re.IGNORECASE,
@@ -143,7 +143,7 @@ def _postgres(url: str) -> Database:
     # libpq and drivers know many more parameters. What is not asked for below is left out knowingly: pg8000 binds the
     # channel anyway, the timeouts are ours, a pooler refuses options.
     query = {name: decoded(value) for name, value in re.findall("([^&=]+)=([^&]*)", match["query"] or "")}
-    host = query.get("host") or decoded(match["host"]).strip("[]")
+    host = query.get("host") or decoded(re.sub(r"^\[([0-9A-Fa-f:.]+)\]$", r"\1", match["host"]))
     port = query.get("port") or match["port"] or "5432"
     user = query.get("user") or decoded(match["user"] or "")
     password = query.get("password") or decoded(match["password"] or "")
@@ -336,70 +336,74 @@ class DatabaseError(Exception):
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 WHAT_TO_DO = {
-    "08P01": "The function and counters.py need transactions: use the pooler's transaction mode or no pooler.",
-    "25006": "Name the primary server in DATABASE_URL, or try again after the failover.",
-    "25P03": "This program was stopped for too long. Nothing was changed: try again.",
-    "28000": "Check user, database and sslmode in DATABASE_URL; most servers want sslmode=require.",
-    "28P01": "Check the user and the password in DATABASE_URL.",
-    "3D000": "Check the last part of DATABASE_URL, or make the database.",
-    "42501": "Grant it to the user in DATABASE_URL, or name the owner of the tables there.",
-    "53300": "Try again, or lower MAX_INSTANCES.",
-    "55P03": "Something else holds the lock. Nothing was changed: try again.",
-    "57P03": "Try again in a moment.",
+    "08P01": "The function and counters.py need transactions: use the pooler's transaction mode or no pooler",
+    "25006": "Name the primary server in DATABASE_URL, or try again after the failover",
+    "25P03": "This program was stopped for too long. Nothing was changed: try again",
+    "28000": "Check user, database and sslmode in DATABASE_URL; most servers want sslmode=require",
+    "28P01": "Check the user and the password in DATABASE_URL",
+    "3D000": "Check the last part of DATABASE_URL, or make the database",
+    "42501": "Grant it to the user in DATABASE_URL, or name the owner of the tables there",
+    "53300": "Try again, or lower MAX_INSTANCES",
+    "55P03": "Something else holds the lock. Nothing was changed: try again",
+    "57P03": "Try again in a moment",
 }
 
 
 def explain(error: Exception) -> DatabaseError:
-    """Translate what SQLAlchemy, pg8000, sqlite3 or a socket raised; name the cause and what to do about it."""
+    """Translate what SQLAlchemy, pg8000, sqlite3 or a socket raised: name the cause, and what to do about it."""
     causes = _causes(error)
     for cause in causes:
         if cause.args and isinstance(cause.args[0], dict):  # the server's own words, as pg8000 gives them
             code, message = cause.args[0]["C"], cause.args[0]["M"]
-            return DatabaseError(code, f"{message}. {WHAT_TO_DO.get(code, '')}".rstrip())
-    cause = causes[-1]  # pg8000 says "network error", and why is behind that
-    if DATABASE.sqlite is not None:
-        code = NO_TABLE if str(cause).startswith("no such table") else type(cause).__name__
-        return DatabaseError(code, f"{DATABASE.sqlite}: {cause}.")
-    return DatabaseError(type(cause).__name__, _explain_connection(cause))
+            return DatabaseError(code, f"{message}. {WHAT_TO_DO.get(code, '')}".rstrip(". "))
+    cause = causes[-1]  # pg8000 says "network error" or "communication error", and why is behind that
+    if DATABASE.sqlite is None:
+        return DatabaseError(type(cause).__name__, _explain_tls(cause) or _explain_socket(cause))
+    code = NO_TABLE if str(cause).startswith("no such table") else type(cause).__name__
+    return DatabaseError(code, f"{DATABASE.sqlite}: {cause}")
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
     return [error, *_causes(error.__cause__ or error.__context__)] if error else []
 
 
-def _explain_connection(cause: BaseException) -> str:
-    """Say in words why there is no connection, or none any more."""
+def _server() -> str:
+    socket_path = DATABASE.arguments.get("unix_sock")
+    return f"the socket {socket_path}" if socket_path else "{host}:{port}".format(**DATABASE.arguments)
+
+
+def _explain_tls(cause: BaseException) -> str | None:
     import ssl
 
-    host, port, path = (DATABASE.arguments.get(part) for part in ("host", "port", "unix_sock"))
-    server = f"{host}:{port}" if path is None else f"the socket {path}"
-    reason = getattr(cause, "strerror", None) or str(cause)
+    asked = f"sslmode={DATABASE.sslmode} in DATABASE_URL"
+    named = ", for this host" if DATABASE.sslmode == "verify-full" else ""
     if isinstance(cause, ssl.SSLCertVerificationError):
-        root = DATABASE.sslrootcert or "the system's authorities"
         return (
-            f"the certificate of {server} does not verify: {cause.verify_message}. That is what "
-            f"sslmode={DATABASE.sslmode} in DATABASE_URL asks for. Give the provider's certificate as sslrootcert=FILE "
-            "and the host as the certificate has it; sslmode=require encrypts without verifying."
+            f"the certificate of {_server()} does not verify: {cause.verify_message.rstrip('.')}. {asked} wants one "
+            f"that {DATABASE.sslrootcert or 'the system'} trusts{named}. "
+            "Name the provider's authority in sslrootcert=FILE; sslmode=require encrypts without verifying"
         )
-    if "refuses SSL" in reason:
-        return (
-            f"{server} offers no TLS, and sslmode={DATABASE.sslmode} in DATABASE_URL insists on it. "
-            "Only where nobody can listen on the way, use sslmode=disable."
-        )
+    if str(cause) == "Server refuses SSL":
+        return f"{_server()} offers no TLS, and {asked} insists on it. Nothing is encrypted with sslmode=disable"
     if isinstance(cause, ssl.SSLError):
-        return f"TLS with {server} failed: {reason}. Check the port and sslmode in DATABASE_URL."
-    if isinstance(cause, TimeoutError):
-        return f"{server} does not answer. Check the host and the port in DATABASE_URL, and the server's firewall."
-    if path is not None and isinstance(cause, OSError):
-        return (
-            f"nothing listens at {server}: {reason}. Check the host in DATABASE_URL. Cloud SQL's socket outside of "
-            "Google needs cloud-sql-proxy --unix-socket /cloudsql."
-        )
+        return f"{_server()} does not speak TLS as expected: {cause.reason or cause}. Check the port, and {asked}"
+    return None
+
+
+def _explain_socket(cause: BaseException) -> str:
+    reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
     if isinstance(cause, socket.gaierror):
-        return f"the host {host} in DATABASE_URL is not found: {reason}. Check how it is written."
+        return f"the host {DATABASE.arguments['host']} in DATABASE_URL is not found: {reason}. Check how it is written"
+    if isinstance(cause, TimeoutError):
+        return f"{_server()} does not answer in time. Check it in DATABASE_URL, and whom its firewall lets in"
+    if "unix_sock" in DATABASE.arguments and isinstance(cause, OSError):
+        return (
+            f"nothing listens at {_server()}: {reason}. Check the path in DATABASE_URL; "
+            "for Cloud SQL's, elsewhere than on Google, start cloud-sql-proxy --unix-socket /cloudsql"
+        )
     if isinstance(cause, ConnectionRefusedError):
-        return f"nothing listens at {server}. Check the host and the port in DATABASE_URL, and that the server runs."
-    return f"the connection to {server} failed: {reason}. Check that a Postgres is there, and try again."
+        return f"nothing listens at {_server()}. Check host and port in DATABASE_URL, and that the server runs"
+    return f"the connection to {_server()} broke: {reason}. Check that a Postgres is there, and try again"
 
 
 def engine(timeout: float = SOCKET_TIMEOUT) -> Engine:

@@ -13,9 +13,10 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
-from servers import COUNTER, ROOT, Tool, clicks_coming_in, copy_function, today, wait_until
+from servers import COUNTER, PASSWORD, ROOT, Tool, clicks_coming_in, copy_function, rows, today, wait_until
 
 DAY = datetime.timedelta(days=1)
 COMMAND = ".venv/bin/python counters.py"
@@ -97,7 +98,10 @@ def test_python_without_the_libraries_names_the_one_that_has_them():
 
 MISTAKES = [
     (["delete", "nothing"], "There is no counter nothing."),
-    (["rename", "nothing", "b"], f"There is no counter nothing. `{COMMAND} list` shows those that there are."),
+    (
+        ["rename", "nothing", "b"],
+        f"There is no counter nothing. Nothing was changed. `{COMMAND} list` shows those that there are.",
+    ),
     (["rename", "a", "b"], "There is a counter b already"),
     (["rename", "a", "a"], "There is a counter a already"),
     (["rename", "a", "b c"], "'b c' is no name. A name is 1 to 100 characters"),
@@ -572,7 +576,7 @@ def test_tool_that_is_stopped_does_not_stop_the_clicks(on_postgres, start, tmp_p
         process.send_signal(signal.SIGCONT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert b"idle-in-transaction timeout. Nothing was changed" in said
+    assert b"idle-in-transaction timeout. This program was stopped" in said
     assert "post-1" not in on_postgres.values()
     assert tool("import", given=given) == "Imported 100000 counters.\n"
 
@@ -581,12 +585,11 @@ def test_tool_that_finds_the_counters_locked_gives_up(on_postgres, postgres):
     tool = Tool(on_postgres.url)
     tool("set", "a", "1")
     with postgres.connected(on_postgres.name) as other:
-        other.run("begin")
-        other.run("lock table counter")
+        rows(other, "begin; lock table counter")
         began = time.monotonic()
         refusal = tool.refusal("set", "a", "2")
     assert time.monotonic() - began < 5
-    assert "lock timeout. Something else holds the lock. Nothing was changed: try again." in refusal
+    assert "lock timeout. Something else holds the lock. Nothing was changed: try again" in refusal
 
 
 def test_behind_a_pooler_in_transaction_mode(postgres, on_postgres):
@@ -630,34 +633,35 @@ def test_password_is_never_shown():
         assert "hunter2" not in Tool(url).refusal("list")
 
 
+GOOD = "postgres://postgres:{password}@127.0.0.1:{port}/{name}"
+VERIFIED = "postgres://postgres:{password}@{host}:{tls}/{name}?sslmode=verify-full"
 UNREACHABLE = {
-    "password": ("postgres://postgres:hunter2@127.0.0.1:{port}/{name}", [
-        "The database failed: password authentication failed", "Check the user and the password"]),
-    "no password": ("postgres://postgres@127.0.0.1:{port}/{name}", ["password", "Check the user and the password"]),
-    "database": ("postgres://postgres:{pass}@127.0.0.1:{port}/hunter3", ['database "hunter3" does not exist', "DATABASE_URL"]),
-    "port": ("postgres://u:p@127.0.0.1:9/d", ["nothing listens at 127.0.0.1:9."]),
-    "host": ("postgres://u:p@nowhere.invalid.localdomain/d", ["the host nowhere.invalid.localdomain", "is not found"]),
-    "socket": ("postgres://u:p@/d?host=/nowhere", [
-        "nothing listens at the socket /nowhere/.s.PGSQL.5432: No such file or directory", "cloud-sql-proxy"]),
-    "TLS that is refused": ("postgres://postgres:{pass}@127.0.0.1:{port}/{name}?sslmode=require", [
-        "127.0.0.1:{port} offers no TLS", "sslmode=require", "sslmode=disable"]),
-    "a certificate for another host": ("postgres://postgres:{pass}@127.0.0.1:{tls}/{name}?sslmode=verify-full&sslrootcert={root}", [
-        "the certificate of 127.0.0.1:{tls} does not verify: IP address mismatch", "sslmode=verify-full", "sslrootcert={root}"]),
-    "a certificate of nobody": ("postgres://postgres:{pass}@localhost:{tls}/{name}?sslmode=verify-full", [
-        "the certificate of localhost:{tls} does not verify: unable to get local issuer certificate", "sslrootcert"]),
-}  # fmt: skip
+    "password": (GOOD.replace("{password}", "hunter2"), "password authentication failed .* Check the user and the pas"),
+    "no password": (GOOD.replace(":{password}", ""), "password.* Check the user and the password"),
+    "database": (GOOD.replace("{name}", "none"), 'database "none" does not exist. Check the last part of DATABASE_URL'),
+    "port": ("postgres://u:hunter2@127.0.0.1:9/d", "nothing listens at 127.0.0.1:9. Check host and port"),
+    "host": ("postgres://u:hunter2@no.where/d", "the host no.where in DATABASE_URL is not found: "),
+    "socket": ("postgres://u:hunter2@/d?host=/no", "at the socket /no/.s.PGSQL.5432: No such file .* cloud-sql-proxy"),
+    "TLS that is refused": (f"{GOOD}?sslmode=require", "127.0.0.1:{port} offers no TLS, and sslmode=require in "),
+    "a certificate for another host": (
+        VERIFIED.replace("{host}", "127.0.0.1") + "&sslrootcert={root}",
+        "the certificate of 127.0.0.1:{tls} does not verify: .* sslmode=verify-full .* {root} trusts, for this host",
+    ),
+    "a certificate of nobody": (
+        VERIFIED.replace("{host}", "localhost"),
+        "the certificate of localhost:{tls} does not verify: unable to get local issuer .* the system trusts.*rootcert",
+    ),
+}
 
 
-@pytest.mark.parametrize(("url", "sayings"), UNREACHABLE.values(), ids=UNREACHABLE)
-def test_cause_of_a_failure_is_named(postgres, on_postgres, tls, url, sayings):
-    password = postgres.url("").split("postgres:", 2)[-1].split("@")[0]
-    places = {"port": postgres.port, "name": on_postgres.name, "pass": password, "tls": tls.port, "root": tls.rootcert}
-    refusal = Tool(url.format(**places)).refusal("list")
-    for words in sayings:
-        assert words.format(**places) in refusal
-    assert refusal.startswith("The database failed: ")
-    assert refusal.count("\n") == 1
+@pytest.mark.parametrize(("url", "words"), UNREACHABLE.values(), ids=UNREACHABLE)
+def test_cause_of_a_failure_is_named(postgres, on_postgres, tls, url, words):
+    password = quote(PASSWORD, safe="")
+    places = {"port": postgres.port, "name": on_postgres.name, "tls": tls.port, "root": tls.rootcert}
+    refusal = Tool(url.format(**places, password=password)).refusal("list")
+    assert re.fullmatch(f"The database failed: .*{words.format(**places)}.*\n", refusal)
     assert "hunter2" not in refusal
+    assert password not in refusal
 
 
 def test_statement_pooling_is_named(postgres, on_postgres):
@@ -679,13 +683,14 @@ def test_file_that_is_no_database_is_named(tmp_path):
     assert refusal == f"The database failed: {tmp_path}/x.txt: file is not a database\n"
 
 
-PLACEHOLDERS = ["HOST", "host", "hostname", "<host>", "[host]", "%3Chost%3E", "your-host", "YOUR_HOST", "yourserver", "your-db.example",
-                "{{host}}", "${{HOST}}", "***", "db.example.com", "db.[YOUR-PROJECT-REF].supabase.co", "ep-xxxx.neon.tech", "..."]  # fmt: skip
+PLACEHOLDERS = """
+    HOST hostname <host> [host] %3Chost%3E {HOST} ${HOST} *** ... your-host YOUR_HOST yourserver your-db.example.net
+    db.example.com db.[YOUR-PROJECT-REF].supabase.co db.<ref>.supabase.co ep-xxxx.neon.tech"""
 
 
-@pytest.mark.parametrize("host", PLACEHOLDERS)
+@pytest.mark.parametrize("host", PLACEHOLDERS.split())
 def test_placeholder_of_a_host_is_not_looked_up(host):
-    refusal = Tool(f"postgres://u:hunter2@{host.format()}:5432/d").refusal("list")
+    refusal = Tool(f"postgres://u:hunter2@{host}:5432/d").refusal("list")
     assert refusal.startswith("DATABASE_URL holds a placeholder instead of the host")
     assert "hunter2" not in refusal
 
