@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from datetime import date
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import db
 
@@ -38,13 +38,6 @@ class Mistake(argparse.ArgumentTypeError):
 
 
 # --- What is given ----------------------------------------------------------------------------------------------
-
-
-class Counter(NamedTuple):
-    """A counter's count, and its clicks per day; None: those that it has."""
-
-    value: int
-    days: dict[str, int] | None = None
 
 
 def checked_name(given: str) -> str:
@@ -89,45 +82,44 @@ HEADER = ["name", "value", "days"]
 HEADER_RULE = "If it is the header, it must be name,value or name,value,days"
 
 
-def read_csv(content: bytes) -> dict[str, Counter]:
-    """Read the counters of an export, or of anybody's `name,value`; raise Mistake, which says in which line."""
+def read_csv(content: bytes) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    """Read the counts, and the days where there is a third field; raise Mistake, which says in which line."""
     if not content.removeprefix(b"\xef\xbb\xbf").strip(b", \t\r\n"):
         raise Mistake("There is nothing to import: every line is empty. Write lines like post-1,42")
-    counters: dict[str, Counter] = {}
+    values: dict[str, int] = {}
+    days: dict[str, dict[str, int]] = {}
     line = 1
     try:
         reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         for row in reader:
             fields = [field.strip() for field in row]
-            if any(fields) and (counters or [field.lower() for field in fields] not in (HEADER, HEADER[:2])):
-                _add(counters, fields)
+            if any(fields) and (values or [field.lower() for field in fields] not in (HEADER, HEADER[:2])):
+                _read_row(fields, values, days)
             line = reader.line_num + 1  # where the next row begins: a quoted field may have several lines
     except UnicodeDecodeError as error:
         line = len((content[: error.start] + b"?").splitlines())
         raise Mistake(f"Line {line}: This is no UTF-8. Nothing was imported.") from None
     except (Mistake, csv.Error) as error:
-        what = str(error).rstrip(".") + ("" if counters else f". {HEADER_RULE}")
+        what = str(error).rstrip(".") + ("" if values else f". {HEADER_RULE}")
         raise Mistake(f"Line {line}: {what}. Nothing was imported.") from None
-    return counters
+    return values, days
 
 
-def _add(counters: dict[str, Counter], fields: Sequence[str]) -> None:
+def _read_row(fields: Sequence[str], values: dict[str, int], days: dict[str, dict[str, int]]) -> None:
     if len(fields) not in (2, 3):
         raise Mistake(f"Fields: {len(fields)} instead of 2 or 3. Write it like post-1,42, with commas")
-    if fields[0] in counters:
-        raise Mistake(f"The counter {fields[0]} was there before. Write it once")
-    value = checked_value(fields[1])
-    counters[checked_name(fields[0])] = Counter(value, checked_days(fields[2], value) if fields[2:] else None)
+    name, value = checked_name(fields[0]), checked_value(fields[1])
+    if name in values:
+        raise Mistake(f"The counter {name} was there before. Write it once")
+    if fields[2:]:
+        days[name] = checked_days(fields[2], value)
+    values[name] = value
 
 
 # --- The database -----------------------------------------------------------------------------------------------
 
 # Clicks wait for the lock. Where the tool is stopped (Ctrl+Z, a laptop that sleeps), the server takes it back.
-SETTINGS = """
-set transaction isolation level read committed;
-set local lock_timeout = 2000;
-set local idle_in_transaction_session_timeout = 2000"""
-
+LIMITS = "set local lock_timeout = 2000; set local idle_in_transaction_session_timeout = 2000"
 # A parameter of JSON carries any number of rows. Postgres and SQLite agree on json_each for objects.
 NAMED = "name in (select key from json_each(:names))"
 EXPORT = """
@@ -157,7 +149,7 @@ def transaction(lock: bool = False) -> Iterator[Connection]:
     try:
         with db.engine(timeout=30).begin() as connection:
             if db.DATABASE.sqlite is None:
-                connection.exec_driver_sql(SETTINGS)
+                connection.exec_driver_sql(f"set transaction isolation level read committed; {LIMITS}")
             if not _tables_are_there(connection):
                 db.apply_schema(connection)
             if lock and db.DATABASE.sqlite is None:
@@ -179,15 +171,13 @@ def _tables_are_there(connection: Connection) -> bool:
 
 
 def run(connection: Connection, statement: str, **parameters: object) -> CursorResult[*tuple[Any, ...]]:
-    """Execute a statement; a dict goes as JSON."""
-    bound = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in parameters.items()}
+    """Execute a statement; a mapping goes as JSON."""
+    bound = {name: json.dumps(value) if isinstance(value, Mapping) else value for name, value in parameters.items()}
     return connection.execute(text(statement), bound)
 
 
-def put_counters(connection: Connection, counters: Mapping[str, Counter]) -> None:
-    """Set these counters, and their days where they tell them."""
-    values = {name: counter.value for name, counter in counters.items()}
-    days = {name: counter.days for name, counter in counters.items() if counter.days is not None}
+def put_counters(connection: Connection, values: Mapping[str, int], days: Mapping[str, Mapping[str, int]]) -> None:
+    """Set these counts, and the days of those counters whose days are given."""
     run(connection, PUT_VALUES, values=values)
     run(connection, f"delete from daily where {NAMED}", names=days)
     run(connection, PUT_DAYS, days={f"{day} {name}": clicks for name in days for day, clicks in days[name].items()})
@@ -234,7 +224,7 @@ def _table(rows: Sequence[tuple[str, int, str | None]]) -> str:
 def set_count(name: str, value: int) -> None:
     """Set one count, and make the counter where there is none."""
     with transaction(lock=True) as connection:
-        put_counters(connection, {name: Counter(value)})
+        put_counters(connection, {name: value}, {})
     write(f"{value}\n")
 
 
@@ -303,10 +293,10 @@ def import_counters(file: str) -> None:
     if file == "-" and os.isatty(0):
         say("Write lines like post-1,42, and then Ctrl+D. Ctrl+C changes nothing.")
     with _told("Standard input" if file == "-" else file, "read"):
-        counters = read_csv(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
+        values, days = read_csv(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
     with transaction(lock=True) as connection:
-        put_counters(connection, counters)
-    write(f"Imported {counted(len(counters), 'counter')}.\n")
+        put_counters(connection, values, days)
+    write(f"Imported {counted(len(values), 'counter')}.\n")
 
 
 def audit() -> None:
