@@ -433,7 +433,8 @@ def _connection_class() -> type[Any]:
         def handle_ERROR_RESPONSE(self, data: bytes, context: Any) -> None:  # noqa: N802 - the name is pg8000's
             """Raise a fatal error at once: nothing follows it, and pg8000 would say "network error" instead."""
             super().handle_ERROR_RESPONSE(data, context)
-            if context.error.args[0].get("V") in ("FATAL", "PANIC") or context.error.args[0].get("S") == "FATAL":
+            fields = context.error.args[0]
+            if fields.get("V", fields["S"]) in ("FATAL", "PANIC"):
                 raise context.error
 
     return Connection

@@ -549,6 +549,17 @@ def test_commands_and_clicks_at_once_lose_nothing(tool, function, database):
     assert database.values() == {COUNTER: 3, "other": len(answered), "post-0": 5, "post-3": 5, "post-9": 5}
 
 
+def test_counter_that_is_clicked_can_be_imported_and_deleted(on_postgres, start):
+    """Without the lock, the tool and a click wait for each other: for the count here, for the day there."""
+    tool, function = Tool(on_postgres.url), start(on_postgres.url, COUNTERS="a,b,c")
+    with clicks_coming_in(function, "a", "b", "c") as answered:
+        for _ in range(6):
+            tool("import", given="".join(f"{name},100,{today()}=40\n" for name in "cab"))
+            tool("delete", "a", "b", "c")
+    assert {answer.status for answer in answered} == {200}
+    assert tool("audit") == ADDS_UP
+
+
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
 def test_isolation_that_the_database_prefers_does_not_matter(on_postgres, start, isolation):
     on_postgres.sql(f"alter database {on_postgres.name} set default_transaction_isolation = '{isolation}'")
