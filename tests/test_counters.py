@@ -560,19 +560,20 @@ def test_commands_and_clicks_at_once_lose_nothing(tool, function, database):
     assert database.values() == {COUNTER: 3, "other": len(answered), "post-0": 5, "post-3": 5, "post-9": 5}
 
 
-@pytest.mark.parametrize("arguments", [["import"], ["delete", "a"], ["rename", "a", "b"]])
-def test_tool_waits_for_a_click_that_has_its_day_but_not_yet_its_count(on_postgres, postgres, arguments):
+@pytest.mark.parametrize("arguments", [["import", "rows.csv"], ["delete", "a"], ["rename", "a", "b"]])
+def test_tool_waits_for_a_click_that_has_its_day_but_not_yet_its_count(on_postgres, postgres, tmp_path, arguments):
     """Without the lock they would wait for each other: for the counter's row here, for the day's row there."""
     tool = Tool(on_postgres.url)
     tool("import", given="a,3,2026-01-01=3\n")
+    (tmp_path / "rows.csv").write_text("a,100,2026-01-01=40\n")
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with postgres.connected(on_postgres.name) as click:
         rows(click, "begin; lock table counter in row exclusive mode; update daily set value = 4")
-        process = tool.start(*arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        process.stdin.write(b"a,100,2026-01-01=40\n")
-        process.stdin.close()
+        process = tool.start(*arguments, cwd=tmp_path, **pipes)
         wait_for_lock(on_postgres)
         rows(click, "update counter set value = 4; commit")
-    assert process.wait(20) == 0, process.stderr.read()
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 0, said.decode()
     assert tool("audit") == ADDS_UP
 
 
