@@ -1,4 +1,4 @@
-"""The owner's tool: looks after the counters in DATABASE_URL, or in the local file, also while clicks come in.
+"""Look after the counters in DATABASE_URL, or in the local file. Clicks may come in meanwhile.
 
 Not uploaded with the function. A command that fails, or is interrupted, has changed nothing.
 """
