@@ -292,8 +292,9 @@ def import_counters(file: str) -> None:
     """Set the counters in a CSV file like that of export: all of them or, where a line is wrong, none."""
     if file == "-" and os.isatty(0):
         say("Write lines like post-1,42, and then Ctrl+D. Ctrl+C changes nothing.")
-    with _told("Standard input" if file == "-" else file, "read"):
-        values, days = read_csv(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
+    source = "Standard input" if file == "-" else file
+    with _told(source, "read"), open(0 if file == "-" else file, "rb", closefd=file != "-") as given:
+        values, days = read_csv(given.read())
     with transaction(lock=True) as connection:
         put_counters(connection, values, days)
     write(f"Imported {counted(len(values), 'counter')}.\n")

@@ -364,6 +364,9 @@ def test_import_from_a_file(tool, database, tmp_path):
     refusal = tool.refusal("import", str(tmp_path / "none.csv"))
     assert refusal == f"{tmp_path}/none.csv cannot be read: No such file or directory\n"
     assert "Is a directory" in tool.refusal("import", str(tmp_path))
+    command = f"{' '.join(tool.command)} import <&-"
+    done = subprocess.run(command, shell=True, capture_output=True, env=tool.environment)
+    assert done.stderr == b"Standard input cannot be read: Bad file descriptor\n"
 
 
 def test_import_from_a_terminal_says_that_it_waits(on_sqlite):
