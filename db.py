@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote
 
-from batch import AttemptError, Batcher, CircuitBreaker
-from batch import Unavailable as Unavailable  # what the calls below raise
+from batch import AttemptError as AttemptError
+from batch import Batcher, CircuitBreaker
+from batch import Unavailable as Unavailable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, CursorResult, Engine
@@ -72,8 +73,12 @@ class Database:
 
     @property
     def place(self) -> str:
-        """Say where that is, without the password."""
-        return str(self.sqlite or self.arguments.get("unix_sock") or f"Postgres on {self.arguments['host']}")
+        """Where that is, without the password."""
+        if self.sqlite:
+            return str(self.sqlite)
+        if "unix_sock" in self.arguments:
+            return f"Postgres at the socket {self.arguments['unix_sock']}"
+        return f"Postgres at {self.arguments['host']}:{self.arguments['port']}"
 
 
 EXAMPLE = "postgresql://USER:PASSWORD@HOST:5432/DATABASE?sslmode=require"
@@ -81,13 +86,20 @@ NOT_UNDERSTOOD = (
     f"DATABASE_URL cannot be understood. It looks like {EXAMPLE}, one host, with @ : / ? # % in the password "
     "written as %40 %3A %2F %3F %23 %25"
 )
-PLACEHOLDER = re.compile(r"\[.*\]|<.*>|\{.*\}|\*+|x{3,}|HOST|USER|PASSWORD|your[-_].*|.*[-_]here", re.DOTALL)
+PLACEHOLDERS = {
+    "host": re.compile(
+        r"(?i:.*[][<>{}*$].*|host(name)?|.*\.\.\..*|(.*[.-])?x{3,}([.-].*)?|(.*\.)?example(\.(com|net|org))?"
+        r"|(.*[.-])?your([-_].*|host|hostname|server|domain|database|db|project|instance|endpoint)(\..*)?)"
+    ),
+    "user": re.compile(r"\[.*\]|<.*>|\{.*\}|USER(NAME)?|(?i:your[-_ ].*)"),
+    "password": re.compile(r"\[.*\]|<.*>|\$?\{.*\}|\*+|PASSWORD|(?i:your[-_ ]?(db[-_ ]?)?password)"),
+}
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 POSTGRES_URL = re.compile(
     r"""
     postgres(ql)?(\+\w+)?://                          # the driver's name, as SQLAlchemy writes it, does not matter
     ((?P<user>[^:/?\#@]*)(:(?P<password>[^/?\#]*))?@)?
-    (?P<host>\[[0-9A-Fa-f:.]+\]|[^:/?\#@,\[\]]*)      # an address in brackets, or a name; one host only
+    (?P<host>\[[0-9A-Fa-f:.]+\]|[^:/?\#@,]*)          # an address in brackets, or a name; one host only
     (:(?P<port>\d{1,5}))?
     (/(?P<database>[^/?\#@]*))?
     (\?(?P<query>[^\#]*))?
@@ -122,19 +134,19 @@ def _sqlite(url: str) -> Database:
 
 def _postgres(url: str) -> Database:
     match = POSTGRES_URL.fullmatch(url)
-    if match is None or re.search("%(?![0-9A-Fa-f]{2})", url):
+    if match is None:
         raise SettingError(NOT_UNDERSTOOD)
     # libpq and drivers know many more parameters. What is not asked for below is left out knowingly: pg8000 binds the
     # channel anyway, the timeouts are ours, a pooler refuses options.
     query = {name: _decoded(text) for name, text in re.findall("([^&=]+)=([^&]*)", match["query"] or "")}
-    host = query.get("host") or _decoded(match["host"]).strip("[]")
+    host = query.get("host") or re.sub(r"\[([0-9A-Fa-f:.]+)\]", r"\1", _decoded(match["host"]))
     port = query.get("port") or match["port"] or "5432"
     user = query.get("user") or _decoded(match["user"])
     password = query.get("password") or _decoded(match["password"])
     _check(user, password, host or query.get("unix_sock", ""), port)
     arguments: dict[str, str | int | None] = {
         "user": user,
-        "password": password or None,
+        "password": password,  # pg8000 fails with an AttributeError on None
         "database": query.get("dbname") or _decoded(match["database"]) or None,
         "application_name": "click-counter",
     }
@@ -148,17 +160,19 @@ def _postgres(url: str) -> Database:
 
 
 def _decoded(text: str | None) -> str:
-    try:
-        return unquote(text or "", errors="strict")
-    except UnicodeDecodeError:
-        raise SettingError(NOT_UNDERSTOOD) from None
+    with suppress(UnicodeDecodeError):
+        if not re.search("%(?![0-9A-Fa-f]{2})|%00", text or ""):
+            return unquote(text or "", errors="strict")
+    raise SettingError(
+        "DATABASE_URL holds a % that begins no character. Write %25 for a % that belongs to the password"
+    )
 
 
 def _check(user: str, password: str, host: str, port: str) -> None:
     if not user or not host:
         raise SettingError(f"DATABASE_URL names no {'host' if user else 'user'}. It looks like {EXAMPLE}")
-    for part, text in (("user", user), ("password", password), ("host", host)):
-        if PLACEHOLDER.fullmatch(text):
+    for part, given in {"user": user, "password": password, "host": host}.items():
+        if PLACEHOLDERS[part].fullmatch(given):
             raise SettingError(f"DATABASE_URL holds a placeholder instead of the {part}. Put the {part} there")
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise SettingError("DATABASE_URL: the port must be a number from 1 to 65535, usually 5432")
@@ -208,12 +222,18 @@ def engine(timeout: float = CONNECT_TIMEOUT) -> Engine:
 
     `timeout` is in seconds: on Postgres to connect and for each receive, on SQLite to wait for a lock.
     """
+    import logging
+
     from sqlalchemy import URL, create_engine, event
     from sqlalchemy.pool import NullPool
 
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # tracebacks where a broken connection is closed
+
     if DATABASE.sqlite is None:
         arguments = {**DATABASE.arguments, "ssl_context": _ssl_context(DATABASE), "timeout": timeout}
-        return create_engine("postgresql+pg8000://", connect_args=arguments, poolclass=NullPool)
+        made = create_engine("postgresql+pg8000://", connect_args=arguments, poolclass=NullPool)
+        event.listen(made, "connect", lambda driver, _: _raise_fatal_errors(driver))
+        return made
     # https://docs.sqlalchemy.org/en/20/dialects/sqlite.html: the driver begins no transaction, so that all of them can
     # begin as writers; two that read first and write then would deadlock.
     url = URL.create("sqlite", database=str(DATABASE.sqlite))
@@ -249,42 +269,64 @@ NO_TABLE = "42P01"
 OUT_OF_RANGE = ("22003", "23514", "IntegrityError")  # Postgres, either way; SQLite
 LASTING = (NO_TABLE, *OUT_OF_RANGE, "SSLCertVerificationError")
 ADVICE = {
-    "28P01": "Check user and password in DATABASE_URL",
+    "08P01": "Use a pooler in transaction mode, or none",
+    "25P03": "It was stopped for too long: try again",
     "28000": "Check user and sslmode in DATABASE_URL: most servers want sslmode=require",
+    "28P01": "Check user and password in DATABASE_URL",
     "3D000": "Check the database's name in DATABASE_URL, or create the database",
     "42501": "Grant that to the user in DATABASE_URL, or name the owner of the tables there",
     "53300": "Allow more connections, or fewer instances",
-    "08P01": "Use a pooler in transaction mode, or none",
-    "SSLCertVerificationError": "Name its authority's file in sslrootcert, or do not verify: sslmode=require",
-    "Server refuses SSL": "sslmode insists on TLS; sslmode=disable would let everybody on the way read along",
-    "SSLError": "Check sslmode and the port in DATABASE_URL",
-    "gaierror": "Check the host in DATABASE_URL",
-    "TimeoutError": "Check the host in DATABASE_URL, and whom its firewall lets in",
+    "55P03": "Something else holds the lock: try again",
     "ConnectionRefusedError": "Check host and port in DATABASE_URL, and that the server runs",
-    "FileNotFoundError": "Check the socket's path in DATABASE_URL, and that cloud-sql-proxy or the server runs",
-}
+    "FileNotFoundError": "Check the socket's path in DATABASE_URL, and that the server or cloud-sql-proxy runs",
+    "InterfaceError": "Check that a Postgres listens there",
+    "SSLCertVerificationError": "Check the host, or name the authority in sslrootcert; sslmode=require does not verify",
+    "SSLError": "Check sslmode and the port in DATABASE_URL",
+    "Server refuses SSL": "sslmode in DATABASE_URL insists on TLS; sslmode=disable would not encrypt at all",
+    "TimeoutError": "Check the host in DATABASE_URL, and whom its firewall lets in",
+    "gaierror": "Check the host in DATABASE_URL",
+}  # fmt: skip
 
 
 def explain(error: BaseException) -> AttemptError:
     """Translate what SQLAlchemy, a driver or a socket raised; nothing of the statement gets into the message."""
-    answer = error.args[0] if error.args else None
-    if isinstance(answer, dict):  # an ErrorResponse of Postgres, as pg8000 gives it
-        code, reason, transient = answer["C"], answer["M"], answer["C"].startswith(TRANSIENT)
-    elif not isinstance(error, OSError) and (cause := error.__cause__ or error.__context__):
-        return explain(cause)  # pg8000 says "network error", and SQLAlchemy repeats it
+    causes = _causes(error)
+    said = next((cause.args[0] for cause in causes if cause.args and isinstance(cause.args[0], dict)), None)
+    if said:  # an ErrorResponse of Postgres, as pg8000 gives it
+        code, reason, transient = said["C"], said["M"], said["C"].startswith(TRANSIENT)
     else:
+        cause = next((cause for cause in causes if isinstance(cause, OSError)), causes[-1])
         reason = (
-            getattr(error, "verify_message", "") or getattr(error, "strerror", "") or str(error) or "no answer in time"
+            getattr(cause, "verify_message", "") or getattr(cause, "strerror", "") or str(cause) or "no answer in time"
         )
-        code = NO_TABLE if reason.startswith("no such table") else type(error).__name__
+        code = NO_TABLE if reason.startswith("no such table") else type(cause).__name__
         transient = code not in LASTING
-    advice = ADVICE.get(code) or ADVICE.get(reason, "")
+    advice = ADVICE.get(reason) or ADVICE.get(code, "")
     return AttemptError(code, f"{DATABASE.place}: {reason.rstrip('.')}. {advice}".rstrip(". "), transient)
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return the error and what was behind it, for pg8000 says "network error", and SQLAlchemy repeats that."""
+    cause = error.__cause__ or error.__context__
+    return [error, *_causes(cause)] if cause else [error]
 
 
 # --- The connection to Postgres ---------------------------------------------------------------------------------
 
 Rows = list[Any]  # of what the statements return, each row a list
+
+
+def _raise_fatal_errors(driver: Any) -> None:
+    """Make pg8000 raise a fatal error at once: nothing follows it, and "network error" would be all that it says."""
+    handle = driver.handle_ERROR_RESPONSE
+
+    def raise_if_fatal(data: bytes, context: Any) -> None:
+        handle(data, context)
+        said = context.error.args[0]
+        if said.get("V", said["S"]) in ("FATAL", "PANIC"):
+            raise context.error
+
+    driver.message_types[b"E"] = raise_if_fatal
 
 
 class _Connection:
@@ -298,6 +340,7 @@ class _Connection:
 
         arguments = {**database.arguments, "ssl_context": _ssl_context(database), "timeout": CONNECT_TIMEOUT}
         self._driver: Any = CoreConnection(**arguments)
+        _raise_fatal_errors(self._driver)
         self._socket = self._driver._usock
 
     def is_stale(self) -> bool:
@@ -317,7 +360,6 @@ class _Connection:
         A row that was both written and returned counts once. Raise a pg8000.DatabaseError or an OSError.
         """
         from pg8000.core import Context
-        from pg8000.exceptions import InterfaceError
 
         context = Context(message)
         self._socket.settimeout(QUERY_TIMEOUT)
@@ -328,8 +370,6 @@ class _Connection:
         stream, self._driver._sock = self._driver._sock, io.BytesIO(reply)
         try:
             self._driver.handle_messages(context)
-        except InterfaceError as error:  # the reply is cut off
-            raise context.error or error from None  # the former is what the server said before it closed the connection
         finally:
             self._driver._sock = stream
         return context.rows or [], context.row_count

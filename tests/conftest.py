@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
-from servers import COUNTER, Function, Postgres, today
+from servers import COUNTER, Function, Postgres, Tool, today
+from tls import TlsPostgres
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -80,6 +81,18 @@ def on_sqlite(tmp_path: Path) -> Database:
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest) -> Database:
     return request.getfixturevalue(f"on_{request.param}")
+
+
+@pytest.fixture
+def tool(database: Database) -> Tool:
+    return Tool(database.url)
+
+
+@pytest.fixture
+def tls(postgres: Postgres, tmp_path: Path) -> Iterator[TlsPostgres]:
+    server = TlsPostgres(postgres.port, tmp_path)
+    yield server
+    server.server.close()
 
 
 Start = Callable[..., Function]

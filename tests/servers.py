@@ -7,6 +7,7 @@ import http.client
 import importlib.util
 import json
 import os
+import pty
 import random
 import secrets
 import shutil
@@ -26,6 +27,7 @@ from urllib.parse import quote
 
 import pg8000.dbapi
 import psutil
+import pytest
 
 ROOT = Path(__file__).parent.parent
 COUNTER = "hello-world-button"
@@ -44,6 +46,12 @@ def listens(pid: int, port: int) -> bool:
     with suppress(psutil.NoSuchProcess):
         sockets = psutil.Process(pid).net_connections("tcp")
         return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in sockets)
+    return False
+
+
+def is_open(port: int) -> bool:
+    with suppress(OSError), closing(socket.create_connection(("127.0.0.1", port), 1)):
+        return True
     return False
 
 
@@ -285,6 +293,29 @@ class Postgres:
             shutil.rmtree(folder.parent)
 
     @contextmanager
+    def pooler(self, mode: str) -> Iterator[int]:
+        """PgBouncer in this mode with two server connections for all clients, at the port that is given."""
+        program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+        if program is None:
+            pytest.skip("no PgBouncer here")
+        port = free_port()
+        folder = self.folder / f"pgbouncer-{port}"
+        folder.mkdir(mode=0o755)
+        (folder / "users").write_text('"postgres" "{}"\n'.format(PASSWORD.replace('"', '""')))
+        (folder / "ini").write_text(
+            f"[databases]\n* = host=127.0.0.1 port={self.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+            f"listen_port = {port}\nunix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {folder}/users\n"
+            f"pool_mode = {mode}\ndefault_pool_size = 2\n"
+        )
+        process = subprocess.Popen([program, folder / "ini"], user=self.user, stderr=subprocess.DEVNULL)
+        try:
+            wait_until(lambda: is_open(port))
+            yield port
+        finally:
+            process.terminate()
+            process.wait(10)
+
+    @contextmanager
     def connected(self, database: str) -> Iterator[pg8000.dbapi.Connection]:
         connection = pg8000.dbapi.connect(
             "postgres", "127.0.0.1", database, self.port, PASSWORD, ssl_context=False, timeout=15
@@ -335,3 +366,55 @@ def wait_for_lock(database) -> None:
     """Wait until a backend of this database waits for a lock."""
     waiting = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     wait_until(lambda: database.sql(waiting))
+
+
+# --- The owner's tool -------------------------------------------------------------------------------------------
+
+
+class Tool:
+    """counters.py in a process of its own, on this database."""
+
+    def __init__(self, url: str | None, folder: Path = ROOT) -> None:
+        self.command = [sys.executable, str(folder / "counters.py")]
+        self.environment = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONWARNINGS": "error"}
+        if url is not None:
+            self.environment["DATABASE_URL"] = url
+
+    def start(self, *arguments: str, **streams) -> subprocess.Popen:
+        return subprocess.Popen([*self.command, *arguments], env=self.environment, **streams)
+
+    def run(self, *arguments: str, given: str | bytes = b"") -> tuple[int, str, str]:
+        """Run a command with this on its standard input; return its exit code, its output and what it says."""
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        with self.start(*arguments, **pipes) as process:
+            output, said = process.communicate(given.encode() if isinstance(given, str) else given, timeout=60)
+        assert b"Traceback" not in said, said.decode()
+        return process.returncode, output.decode(), said.decode()
+
+    def __call__(self, *arguments: str, given: str | bytes = b"") -> str:
+        """Run a command that must succeed, and return its output."""
+        code, output, said = self.run(*arguments, given=given)
+        assert code == 0, said
+        return output
+
+    def refusal(self, *arguments: str, given: str | bytes = b"") -> str:
+        """Run a command that must fail, and return what it says."""
+        code, output, said = self.run(*arguments, given=given)
+        assert code in (1, 2)
+        assert output == ""
+        return said
+
+    def on_terminal(self, *arguments: str, typed: str = "") -> tuple[int, str]:
+        """Run a command in a terminal in which this is typed; return its exit code and what the terminal shows."""
+        terminal, end = pty.openpty()
+        with self.start(*arguments, stdin=end, stdout=end, stderr=end) as process:
+            os.close(end)
+            os.write(terminal, typed.encode())
+            shown = b""
+            with suppress(OSError):  # how a terminal says that nobody is at its other end any more
+                while data := os.read(terminal, 65536):
+                    shown += data
+            process.wait(20)
+        os.close(terminal)
+        assert b"Traceback" not in shown
+        return process.returncode, shown.decode().replace("\r\n", "\n")

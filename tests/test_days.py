@@ -4,12 +4,13 @@ import datetime
 import json
 import threading
 import time
-from contextlib import contextmanager
 
 import pytest
-from servers import COUNTER, ROOT, Function, clicks_coming_in, copy_function, new_key, rows, today
-from test_by_hand import Tool
+from servers import COUNTER, new_key, rows, today
+from sqlalchemy import event
 from test_counting import send_all
+
+import db
 
 DAY = datetime.timedelta(days=1)
 
@@ -19,11 +20,6 @@ def history(function, name=COUNTER, days=None):
     assert answer.status == 200
     assert answer.json()["name"] == name
     return {day["day"]: day["value"] for day in answer.json()["days"]}
-
-
-@pytest.fixture
-def tool(database, tmp_path):
-    return Tool(database.url, tmp_path)
 
 
 def test_click_is_counted_in_its_day(function, database):
@@ -91,54 +87,50 @@ def test_histories_asked_for_at_once_are_not_mixed_up(start, on_postgres):
     assert [found[name][str(today())] for name in names] == list(range(20))
 
 
-@contextmanager
-def function_with_a_day_of_ours(url, folder, postgres=True):
-    """The function, with the statement's one place for the day replaced by a table that the test writes."""
-    copy_function(folder)
-    text = (folder / "db.py").read_text()
-    place = "to_char(now() at time zone 'UTC', 'YYYY-MM-DD')" if postgres else "date('now')"
-    constant = f'{"TODAY_POSTGRES" if postgres else "TODAY_SQLITE"} = "{place}"'
-    assert text.count(constant) == 1
-    (folder / "db.py").write_text(text.replace(constant, constant.replace(place, "(select day from faked)")))
-    function = Function({"DATABASE_URL": url, "COUNTERS": "a,b,c"}, folder / "log", folder).started()
-    try:
-        yield function
-    finally:
-        function.stop()
+def set_clock(database, day):
+    """Give the database's now() another date: ours is found first. Its hours do not matter."""
+    noon = f"select timestamptz '{day} 12:00+00'"
+    database.sql(f"create or replace function now() returns timestamptz language sql as $$ {noon} $$")
 
 
-def test_clicks_at_once_across_midnights_add_up(on_postgres, tmp_path):
-    on_postgres.sql((ROOT / "schema.sql").read_text())
-    on_postgres.sql("create table faked (day text)")
-    on_postgres.sql("insert into faked values ('2026-12-30')")
-    with (
-        function_with_a_day_of_ours(on_postgres.url, tmp_path / "one") as one,
-        function_with_a_day_of_ours(on_postgres.url, tmp_path / "other") as other,
-    ):
-        clicks = [("abc"[index % 3], new_key()) for index in range(3000)]
-        sent = [click for index, click in enumerate(clicks) for _ in range(2 if index % 3 == 0 else 1)]
-        sending = threading.Thread(target=lambda: send_all([one, other], sent))
-        sending.start()
-        for day in ("2026-12-31", "2027-01-01", "2027-01-02"):
-            before = on_postgres.values()
-            while sending.is_alive() and sum(on_postgres.values().values()) < sum(before.values()) + 500:
-                time.sleep(0.01)
-            on_postgres.sql(f"update faked set day = '{day}'")
-        sending.join()
-        assert on_postgres.values() == on_postgres.clicks_of_all_days() == {"a": 1000, "b": 1000, "c": 1000}
-        assert len(on_postgres.days("a")) >= 3
-        assert one.send("GET", "/history?name=a&days=4").json()["days"][-1]["day"] == "2027-01-02"
+def test_clicks_at_once_across_midnights_add_up(on_postgres, start):
+    on_postgres.sql(f"alter database {on_postgres.name} set search_path = public, pg_catalog")
+    set_clock(on_postgres, "2026-12-30")
+    one, other = (start(on_postgres.url, COUNTERS="a,b,c") for _ in range(2))
+    clicks = [("abc"[index % 3], new_key()) for index in range(3000)]
+    sent = [click for index, click in enumerate(clicks) for _ in range(2 if index % 3 == 0 else 1)]
+    one.click("a", clicks[0][1])
+    sending = threading.Thread(target=lambda: send_all([one, other], sent))
+    sending.start()
+    for day in ("2026-12-31", "2027-01-01", "2027-01-02"):
+        before = on_postgres.values()
+        while sending.is_alive() and sum(on_postgres.values().values()) < sum(before.values()) + 500:
+            time.sleep(0.01)
+        set_clock(on_postgres, day)
+    sending.join()
+    assert on_postgres.values() == on_postgres.clicks_of_all_days() == {"a": 1000, "b": 1000, "c": 1000}
+    assert len(on_postgres.days("a")) >= 3
+    assert one.send("GET", "/history?name=a&days=4").json()["days"][-1]["day"] == "2027-01-02"
 
 
-def test_midnight_on_sqlite(on_sqlite, tmp_path):
-    on_sqlite.sql("create table faked (day text)")
-    on_sqlite.sql("insert into faked values ('2027-12-31')")
-    with function_with_a_day_of_ours(on_sqlite.url, tmp_path / "copy", postgres=False) as function:
-        key = new_key()
-        function.click("a", key)
-        on_sqlite.sql("update faked set day = '2028-01-01'")
-        function.click("a", key)  # sent again after midnight: it stays in its day
-        assert [function.click("a").value, function.click("a").value] == [2, 3]
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.mark.anyio
+async def test_midnight_on_sqlite(on_sqlite, monkeypatch):
+    monkeypatch.setattr("db.DATABASE", db.database_from({"DATABASE_URL": on_sqlite.url}))
+    day = ["2027-12-31"]
+    engine = db.engine()
+    event.listen(engine, "connect", lambda driver, _: driver.create_function("date", -1, lambda *_: day[0]))
+    monkeypatch.setattr("db.engine", lambda: engine)
+    store = db.Sqlite()
+    clicks = [db.Click(new_key(), "a", 60, None) for _ in range(3)]
+    assert await store.count(clicks[:1]) == {"a": 1}
+    day[0] = "2028-01-01"
+    assert await store.count(clicks[:1]) == {"a": 1}  # sent again after midnight: it stays in its day
+    assert await store.count(clicks[1:]) == {"a": 3}
     assert on_sqlite.days("a") == {"2027-12-31": 1, "2028-01-01": 2}
 
 
@@ -148,114 +140,6 @@ def test_day_is_of_utc_whatever_the_session_says(on_postgres, start):
         on_postgres.sql(f"alter database {on_postgres.name} set timezone = '{zone}'")
         start(on_postgres.url).click()
     assert on_postgres.days() == {str(today()): 2}
-
-
-# --- By hand ----------------------------------------------------------------------------------------------------
-
-
-def test_audit_is_content_with_what_was_clicked_set_imported_renamed_and_deleted(tool, function, database):
-    for name in (COUNTER, COUNTER, "other", "post-1", "post-2"):
-        function.click(name)
-    tool("set", COUNTER, "100")
-    tool("set", "post-9", "7")
-    tool("import", given=b"other,50\npost-8,3\n")
-    tool("rename", "post-1", "post-5")
-    tool("delete", "post-2")
-    function.click()
-    assert tool("audit") == "The days of every counter add up.\n"
-    assert database.days("post-5") == {str(today()): 1}
-    assert database.days("post-2") == {}
-    assert database.days() == {str(today()): 3}
-
-
-TAMPERED = {
-    "a day": ("update daily set value = 7 where name = 'other'", "other: 2 clicks, but its days add up to 7."),
-    "a value": ("update counter set value = 5 where name = 'other'", "other: 5 clicks, but its days add up to 2."),
-    "a lost day": ("delete from daily where name = 'other'", "other: 2 clicks, but its days add up to 0."),
-    "a day too many": ("insert into daily values ('x', '2020-01-01', 1)", "x: 0 clicks, but its days add up to 1."),
-    "a lost counter": ("delete from counter where name = 'other'", "other: 0 clicks, but its days add up to 2."),
-}
-
-
-@pytest.mark.parametrize(("tampering", "words"), TAMPERED.values(), ids=TAMPERED)
-def test_audit_finds_what_was_tampered_with(tool, function, database, tampering, words):
-    for name in ("other", "other", COUNTER):
-        function.click(name)
-    database.sql(tampering)
-    assert tool.refusal("audit") == f"{words}\n"
-
-
-def test_counters_from_before_there_were_days_are_brought_into_line(tool, database, start):
-    tool("init")
-    database.sql("drop table daily")
-    database.sql("insert into counter (name, value, base) values ('hello-world-button', 41, 0), ('other', 9, 5)")
-    function = start(database.url, COUNTERS="hello-world-button,other")
-    assert [function.count(), function.click().value] == [41, 42]
-    assert tool("audit") == "The days of every counter add up.\n"
-    assert database.days() == {str(today()): 1}
-    assert dict(database.sql("select name, base from counter")) == {COUNTER: 41, "other": 9}
-    tool("init")
-    assert tool("audit") == "The days of every counter add up.\n"
-    assert dict(database.sql("select name, base from counter")) == {COUNTER: 41, "other": 9}
-
-
-def test_clicks_that_an_older_version_counts_beside_a_newer_one_are_brought_into_line(tool, function, database):
-    function.click()
-    database.sql("update counter set value = value + 2")  # as the older version does
-    assert "3 clicks, but its days add up to 1" in tool.refusal("audit")
-    assert tool("init") == "The tables are there.\n1 counters had clicks without a day.\n"
-    assert tool("audit") == "The days of every counter add up.\n"
-    assert (function.click().value, database.days()) == (4, {str(today()): 2})
-
-
-def test_export_and_import_carry_the_days(tool, function, database, on_postgres, tmp_path):
-    function.click()
-    database.put_days({1: 5, 400: 7})
-    database.sql("update counter set value = value + 12")
-    tool("set", "other", "50")
-    function.click("other")
-    tool("set", "post-1", "8")
-    export = tool("export")
-    days = " ".join(f"{today() - ago * DAY}={value}" for ago, value in ((400, 7), (1, 5), (0, 1)))
-    assert export == f"name,value,days\n{COUNTER},13,{days}\nother,51,{today()}=1\npost-1,8,\n"
-    if database.name != on_postgres.name:
-        empty = Tool(on_postgres.url, tmp_path)
-        empty("import", given=export.encode())
-        assert empty("export") == export
-        assert empty("audit") == "The days of every counter add up.\n"
-        assert on_postgres.sql("select * from counter order by name") == database.sql(
-            "select * from counter order by name"
-        )
-    tool("import", given=export.encode())
-    assert tool("export") == export
-
-
-def test_import_with_days_replaces_them_and_without_keeps_them(tool, function, database):
-    function.click()
-    tool("import", given=f"{COUNTER},10\n".encode())
-    assert database.days() == {str(today()): 1}
-    tool("import", given=f"{COUNTER},10,2026-01-01=4 2026-01-02=5\n".encode())
-    assert database.days() == {"2026-01-01": 4, "2026-01-02": 5}
-    assert tool("audit") == "The days of every counter add up.\n"
-    function.click()
-    assert function.count() == 11
-    tool("import", given=f"{COUNTER},3,\n".encode())  # as an export has a counter without days
-    assert database.days() == {}
-    assert tool("audit") == "The days of every counter add up.\n"
-
-
-@pytest.mark.parametrize("days", ["2026-13-01=1", "2026-02-30=1", "2026-01-01", "2026-01-01=-1", "x", "20260101=1",
-                                  "2026-01-01=1 2026-01-01=2", "2026-01-01:1"])  # fmt: skip
-def test_import_of_days_that_are_wrong_says_in_which_line(tool, database, days):
-    tool("init")
-    assert "Line 2: " in tool.refusal("import", given=f"a,1\nb,2,{days}\n".encode())
-    assert database.values() == {}
-
-
-def test_audit_is_right_while_clicks_come_in(tool, function, database, on_postgres, postgres):
-    with clicks_coming_in(function, COUNTER):
-        for _ in range(5):
-            assert tool("audit") == "The days of every counter add up.\n"
 
 
 def test_history_says_503_without_a_database(start):

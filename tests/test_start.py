@@ -30,7 +30,7 @@ def test_start_says_where_the_counter_is_and_how_to_stop_it(start, on_sqlite):
 
 def test_start_does_not_show_a_password(start):
     function = start("postgres://somebody:hunter2@127.0.0.1:9/d")
-    assert "Postgres on 127.0.0.1" in function.output()
+    assert "Postgres at 127.0.0.1:9" in function.output()
     assert "hunter2" not in function.output()
 
 
