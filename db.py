@@ -232,7 +232,7 @@ def engine(timeout: float = CONNECT_TIMEOUT) -> Engine:
     if DATABASE.sqlite is None:
         arguments = {**DATABASE.arguments, "ssl_context": _ssl_context(DATABASE), "timeout": timeout}
         made = create_engine("postgresql+pg8000://", connect_args=arguments, poolclass=NullPool)
-        event.listen(made, "connect", lambda driver, _: _raise_fatal_errors(driver))
+        event.listen(made, "connect", lambda driver, _: _raise_fatal_errors(driver), insert=True)
         return made
     # https://docs.sqlalchemy.org/en/20/dialects/sqlite.html: the driver begins no transaction, so that all of them can
     # begin as writers; two that read first and write then would deadlock.
