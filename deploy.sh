@@ -1,33 +1,39 @@
 #!/usr/bin/env bash
 # Deploy the click counter: from an empty Google Cloud project to a running URL and one counted click, and back.
 #
-#   PROJECT_ID=my-project ./deploy.sh                          with a Postgres of its own (Cloud SQL)
+#   PROJECT_ID=my-project ./deploy.sh                             with a Postgres of its own (Cloud SQL)
 #   PROJECT_ID=my-project DATABASE_URL=postgres://… ./deploy.sh   with any other Postgres
-#   ./deploy.sh --dry-run                                      print the commands for an empty project, contact nothing
-#   ./deploy.sh --teardown [--with-database] [--yes]           remove what it made; the database only when told to
+#   ./deploy.sh --dry-run                                         print the commands for an empty project, contact nothing
+#   ./deploy.sh --teardown [--with-database] [--yes]              remove what it made; the counts only when told to
 #
-# It can be run again at any point: what is done already is left as it is.
+# It can be run again at any point: what is done already is left as it is. It changes and removes only what it made.
 #
 # Variables and their defaults:
 #   PROJECT_ID                                    the Google Cloud project (needed)
-#   DATABASE_URL                                  a Postgres of another provider; kept as a secret
-#   REGION=europe-west1                           of function and database
 #   FUNCTION=click-counter                        its name, and the beginning of the secret's
-#   SERVICE_ACCOUNT=click-counter                 what the function runs as, before the @
-#   COUNTERS= MAX_COUNTERS= ALLOWED_ORIGINS=      the function's settings, see README.md; empty: as they are
-#   RUNTIME=python313  CPU=1  MEMORY=512Mi        of each instance
-#   CONCURRENCY=250                               requests at once for each instance
-#   MIN_INSTANCES=0  MAX_INSTANCES=8              the latter caps the cost
-#   INSTANCE=click-counter  TIER=db-f1-micro      the Cloud SQL instance
-#   POSTGRES=POSTGRES_16  DATABASE=clicks  DATABASE_USER=clicks
+#   REGION=europe-west1                           of function and database
+#   SERVICE_ACCOUNT=                              what the function runs as, before the @; by default named as FUNCTION
+#   SECRET_LOCATIONS=                             where the secret is kept, by commas; by default Google decides
+# The function's settings, see README.md. Unset leaves one as it is, set but empty takes it back:
+#   COUNTERS  MAX_COUNTERS  ALLOWED_ORIGINS  CLICKS_PER_MINUTE
+#   DATABASE_URL                                  a Postgres of your own, kept as a secret; taken back: Cloud SQL
+# Each instance of the function:
+#   RUNTIME=python313  CPU=1  MEMORY=512Mi
+#   CONCURRENCY=250                               requests at once
+#   MIN_INSTANCES=0  MAX_INSTANCES=8              how many there are
+# The Cloud SQL instance. One that is there already is moved into when INSTANCE names it:
+#   INSTANCE=click-counter  DATABASE=clicks  DATABASE_USER=clicks
+#   TIER=db-f1-micro  POSTGRES=POSTGRES_16  STORAGE_GB=10
 #   CONNECTIONS=                                  that the database takes; known for Cloud SQL's small tiers
 set -euo pipefail
 cd -- "$(dirname -- "$0")"
 export CLOUDSDK_CORE_DISABLE_FILE_LOGGING=1 # gcloud would log the values of its flags, passwords too
+export CLOUDSDK_CORE_DISABLE_PROMPTS=1      # and would ask whether to enable what a look-up misses
+export LC_ALL=C                             # so that [a-z] means these letters and no others
 
 say() { printf '%s\n' "$*" >&2; }
 step() { say "==> $*"; }
-abort() { say "deploy.sh: $*"; exit 2; } # 1 is the answer that there is none
+abort() { say "deploy.sh: $*"; exit 2; }
 usage() { sed -n '2,/^set /s/^# \{0,1\}//p' deploy.sh; }
 
 dry_run='' teardown='' with_database='' yes=''
@@ -43,126 +49,313 @@ while [ $# -gt 0 ]; do
   shift
 done
 
+trim() { # text
+  local text=${1#"${1%%[![:space:]]*}"}
+  printf '%s' "${text%"${text##*[![:space:]]}"}"
+}
+
+take_back_url=''
+if [ -n "${DATABASE_URL+set}" ] && [ -z "$DATABASE_URL" ]; then take_back_url=1; fi
+DATABASE_URL=$(trim "${DATABASE_URL:-}")
 PROJECT_ID=${PROJECT_ID:-}
-DATABASE_URL=$(printf '%s' "${DATABASE_URL:-}") # without newlines at its end
-REGION=${REGION:-europe-west1}
+if [ -n "$dry_run" ]; then PROJECT_ID=${PROJECT_ID:-my-project}; fi
 FUNCTION=${FUNCTION:-click-counter}
-SERVICE_ACCOUNT=${SERVICE_ACCOUNT:-click-counter}
+SERVICE_ACCOUNT=${SERVICE_ACCOUNT:-$FUNCTION}
+SECRET_LOCATIONS=${SECRET_LOCATIONS:-}
 RUNTIME=${RUNTIME:-python313}
 CPU=${CPU:-1}
 MEMORY=${MEMORY:-512Mi}
 CONCURRENCY=${CONCURRENCY:-250}
 MIN_INSTANCES=${MIN_INSTANCES:-0}
 MAX_INSTANCES=${MAX_INSTANCES:-8}
-INSTANCE=${INSTANCE:-click-counter}
 TIER=${TIER:-db-f1-micro}
 POSTGRES=${POSTGRES:-POSTGRES_16}
-DATABASE=${DATABASE:-clicks}
-DATABASE_USER=${DATABASE_USER:-clicks}
-if [ -n "$dry_run" ]; then PROJECT_ID=${PROJECT_ID:-my-project}; fi
+STORAGE_GB=${STORAGE_GB:-10}
+CONNECTIONS=${CONNECTIONS:-}
+# Where these are not given, the record of an earlier run decides, and then the default.
+REGION=${REGION:-}
+INSTANCE=${INSTANCE:-}
+DATABASE=${DATABASE:-}
+DATABASE_USER=${DATABASE_USER:-}
 
-member="serviceAccount:$SERVICE_ACCOUNT@$PROJECT_ID.iam.gserviceaccount.com"
+account="$SERVICE_ACCOUNT@$PROJECT_ID.iam.gserviceaccount.com"
 secret="$FUNCTION-database-url"
-connection="$PROJECT_ID:$REGION:$INSTANCE"
+project="--project=$PROJECT_ID"
 
 # --- Calling gcloud ---------------------------------------------------------------------------------------------
 
-show() { # command
-  local line
-  printf -v line '%q ' "$@"
-  printf '%s\n' "${line% }"
+errors=$(mktemp)
+trap 'rm -f "$errors"' EXIT
+
+show() { # what it does, command
+  local word line="$1:"
+  shift
+  for word in "$@"; do
+    case "$word" in
+      *[!A-Za-z0-9_@%+=:,./^-]* | '') word="'${word//\'/\'\\\'\'}'" ;;
+    esac
+    line="$line $word"
+  done
+  printf '%s\n' "$line"
 }
 
-# Ask something; 1 where there is no such thing. In a dry run the command is shown, and there is nothing yet (in a
-# teardown there is).
+# Ask something that must have an answer, which is then in `answer`. A dry run shows the command.
 ask() { # arguments of gcloud
+  answer=''
   if [ -n "$dry_run" ]; then
-    show gcloud "$@" >&3
+    show look gcloud "$@"
+  else
+    answer=$(gcloud "$@" 2>"$errors" </dev/null) || look_up_failed "$@"
+  fi
+}
+
+# Look whether something is there; `answer` describes it. In a dry run nothing is there yet; in a teardown all is.
+there_is() { # arguments of gcloud
+  if [ -n "$dry_run" ]; then
+    ask "$@"
     [ -n "$teardown" ]
     return
   fi
-  local said
-  { said=$(gcloud "$@" 2>&1 >&4 4>&-); } 4>&1 && return
-  case "$said" in
-    *NOT_FOUND* | *"not found"* | *"does not exist"* | *"could not be found"* | *"404"*) return 1 ;;
-    *SERVICE_DISABLED* | *"has not been used"* | *"is not enabled"*) return 1 ;;
+  if answer=$(gcloud "$@" 2>"$errors" </dev/null); then return 0; fi
+  answer=''
+  is_not_found "$1 $2" "$(cat "$errors")" || look_up_failed "$@"
+  return 1
+}
+
+# What gcloud says where there is no such thing, and nothing else: a network that is away, a missing right and a
+# disabled service must not look like an empty project.
+is_not_found() { # command, what gcloud said
+  case "$1: $2" in
+    "secrets describe: "*"NOT_FOUND: Secret [projects/"*"/secrets/$secret] not found"*) ;;
+    "iam service-accounts: "*"NOT_FOUND: Unknown service account"*) ;;
+    "functions describe: "*"Resource 'projects/"*"/locations/$REGION/functions/$FUNCTION' was not found"*) ;;
+    "run services: "*"Cannot find service [$FUNCTION]"*) ;;
+    *) return 1 ;;
   esac
-  abort "this failed: gcloud $1 $2 $3
-$said
-Mend that and run ./deploy.sh again: it goes on here."
+}
+
+look_up_failed() { # arguments of gcloud
+  abort "this look-up failed: gcloud $1 $2 $3
+$(cat "$errors")
+It changed nothing. Mend what gcloud says and run ./deploy.sh again: it goes on here."
 }
 
 given='' # what the next command gets on standard input
 
-# Do something; what gcloud says goes to standard error. What was just made is not known everywhere at once: try again.
-run() { # arguments of gcloud
+# Change something; what gcloud says goes to standard error. What was just made is not known everywhere at once, and a
+# function that was just removed may still hold its connection: try again.
+change() { # arguments of gcloud
   if [ -n "$dry_run" ]; then
-    show gcloud "$@" >&3
+    show change gcloud "$@"
     return
   fi
   local said try
   for try in 1 2 3 4 5 6; do
     said=$(printf '%s' "$given" | gcloud "$@" 2>&1 | tee >(cat >&2)) && return
     case "$said" in
-      *"does not exist"* | *"has not been used"* | *SERVICE_DISABLED*) ;;
+      *"does not exist"* | *"has not been used"* | *SERVICE_DISABLED* | *"being accessed by other users"*) ;;
       *) break ;;
     esac
     [ "$try" = 6 ] || { say "not known everywhere yet: trying again in 10 s" && sleep 10; }
   done
-  abort "this failed: gcloud $1 $2 $3. Mend what it says above and run ./deploy.sh again: it goes on here."
+  abort "this failed: gcloud $1 $2 $3. $(remedy "$1 $2 $3" "$said") Run ./deploy.sh again: it goes on here."
 }
 
-feed() { # what comes on standard input, arguments of gcloud
+change_with() { # what comes on standard input, arguments of gcloud
   given=$1
   shift
-  run "$@"
+  change "$@"
   given=''
+}
+
+remedy() { # command, what gcloud said
+  case "$1: $2" in
+    *gcp.resourceLocations*)
+      printf '%s' "A policy of your organisation permits only some locations. Choose them with REGION and, for the secret," \
+        " SECRET_LOCATIONS=europe-west1,europe-west4."
+      ;;
+    "run services add-iam-policy-binding: "*"permitted customer"* | *allowedPolicyMemberDomains*)
+      printf '%s' "A policy of your organisation (iam.allowedPolicyMemberDomains) forbids a function that is open to all. It" \
+        " works for those whom you permit to call it. To open it, have the policy permit allUsers in this project, or switch" \
+        " the check off: gcloud run services update $FUNCTION --region=$REGION $project --no-invoker-iam-check"
+      ;;
+    "sql instances create: "*)
+      printf '%s' "Mend what it says above. INSTANCE chooses another name, REGION another place, DATABASE_URL another Postgres."
+      ;;
+    *) printf 'Mend what it says above.' ;;
+  esac
 }
 
 has_line() { # line; of standard input
   grep -qxF -- "$1" # and reads it to its end, for a broken pipe would count as a failure
 }
 
-exec 3>&1
-
 # --- What is checked before anything is done --------------------------------------------------------------------
 
 well_formed() { # variable, extended regular expression, what is right
-  if ! [[ "${!1}" =~ ^($2)$ ]]; then
-    abort "$1='${!1}' is malformed: $3"
-  fi
+  [[ "${!1}" =~ ^($2)$ ]] || abort "$1='${!1}' is malformed: $3"
 }
 
 check_settings() {
   [ -n "$PROJECT_ID" ] || abort "PROJECT_ID is missing. Run: PROJECT_ID=my-project ./deploy.sh (gcloud projects list shows them)"
   well_formed PROJECT_ID '[a-z][a-z0-9-]{4,28}[a-z0-9]' "6 to 30 lower-case letters, digits and hyphens"
-  well_formed REGION '[a-z]+-[a-z]+[0-9]+' "like europe-west1"
+  well_formed REGION '|[a-z]+-[a-z]+[0-9]+' "write it like europe-west1"
   well_formed FUNCTION '[a-z][a-z0-9-]{0,46}[a-z0-9]' "2 to 48 lower-case letters, digits and hyphens"
   well_formed SERVICE_ACCOUNT '[a-z][a-z0-9-]{4,28}[a-z0-9]' "6 to 30 lower-case letters, digits and hyphens"
-  well_formed INSTANCE '[a-z][a-z0-9-]{0,84}' "lower-case letters, digits and hyphens"
-  well_formed DATABASE '[a-z_][a-z0-9_-]{0,62}' "lower-case letters, digits, _ and -"
-  well_formed DATABASE_USER '[a-z_][a-z0-9_-]{0,62}' "lower-case letters, digits, _ and -"
-  well_formed MIN_INSTANCES '[0-9]{1,4}' "a number"
-  well_formed MAX_INSTANCES '[1-9][0-9]{0,3}' "a number from 1"
-  CONNECTIONS=${CONNECTIONS:-}
-  well_formed CONNECTIONS '[0-9]{0,5}' "a number"
-  well_formed CONCURRENCY '[1-9][0-9]{0,3}' "a number from 1 to 1000"
-  if [ -n "$DATABASE_URL" ]; then
-    case "$DATABASE_URL" in
-      postgres://* | postgresql://* | postgresql+*://*) ;;
-      *) abort "DATABASE_URL must look like postgresql://USER:PASSWORD@HOST:5432/DATABASE?sslmode=require" ;;
-    esac
-  else
-    local socket="/cloudsql/$connection/.s.PGSQL.5432"
-    [ ${#socket} -le 107 ] || abort "the socket's path $socket is longer than 107 bytes. Take a shorter INSTANCE"
+  well_formed INSTANCE '|[a-z][a-z0-9-]{0,62}' "at most 63 lower-case letters, digits and hyphens"
+  well_formed DATABASE '|[a-z_][a-z0-9_-]{0,62}' "at most 63 lower-case letters, digits, _ and -"
+  well_formed DATABASE_USER '|[a-z_][a-z0-9_-]{0,62}' "at most 63 lower-case letters, digits, _ and -"
+  [ -z "$teardown" ] || return 0
+  well_formed SECRET_LOCATIONS '|[a-z0-9-]+(,[a-z0-9-]+)*' "regions separated by commas, like europe-west1,europe-west4"
+  well_formed RUNTIME 'python3(1[1-9]|[2-9][0-9])' "python311 or newer, like python313"
+  well_formed TIER 'db-[a-z0-9-]+' "write it like db-f1-micro"
+  well_formed POSTGRES 'POSTGRES_[1-9][0-9]' "write it like POSTGRES_16"
+  well_formed STORAGE_GB '[1-9][0-9]{1,4}' "a whole number from 10"
+  well_formed CONNECTIONS '|[1-9][0-9]{0,5}' "a whole number"
+  check_size
+  check_list COUNTERS '[A-Za-z0-9._:/-]{1,100}\*?' "COUNTERS=likes,post-*"
+  check_list ALLOWED_ORIGINS 'https?://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?' \
+    "ALLOWED_ORIGINS=https://blog.example, in lower case, without a path and without the default port"
+  check_number MAX_COUNTERS 1000
+  check_number CLICKS_PER_MINUTE 600
+  [ -z "$DATABASE_URL" ] || check_url
+}
+
+# https://cloud.google.com/run/docs/configuring/services/memory-limits
+check_size() {
+  local mebibytes least=128 most=1024
+  well_formed CONCURRENCY '[1-9][0-9]{0,2}|1000' "a whole number from 1 to 1000"
+  well_formed MIN_INSTANCES '0|[1-9][0-9]{0,2}' "a whole number from 0 to 999"
+  well_formed MAX_INSTANCES '[1-9][0-9]{0,2}' "a whole number from 1 to 999"
+  [ "$MIN_INSTANCES" -le "$MAX_INSTANCES" ] || abort "MIN_INSTANCES=$MIN_INSTANCES is more than MAX_INSTANCES=$MAX_INSTANCES"
+  well_formed CPU '1|2|4|6|8|0?\.[0-9]{1,3}' "1, 2, 4, 6 or 8, or a part of one like 0.5"
+  well_formed MEMORY '[1-9][0-9]{0,4}(Mi|Gi)' "write it like 512Mi or 1Gi"
+  case "$CPU" in
+    *.*) [ "$CONCURRENCY" = 1 ] || abort "CPU=$CPU, less than one, takes one request at a time: set CONCURRENCY=1, or CPU=1" ;;
+    1 | 2) most=$((CPU * 4096)) ;;
+    4) least=2048 most=16384 ;;
+    *) least=4096 most=$((CPU * 4096)) ;;
+  esac
+  mebibytes=${MEMORY%?i}
+  case "$MEMORY" in *Gi) mebibytes=$((mebibytes * 1024)) ;; esac
+  if [ "$mebibytes" -lt "$least" ] || [ "$mebibytes" -gt "$most" ]; then
+    abort "MEMORY=$MEMORY does not go with CPU=$CPU, which takes ${least}Mi to ${most}Mi"
   fi
-  check_connections
+}
+
+# The rules of main.py; an empty variable takes the setting back.
+check_list() { # variable, extended regular expression, example
+  [ -n "${!1:-}" ] || return 0
+  local rest="${!1}," entry entries=''
+  while [ -n "$rest" ]; do
+    entry=$(trim "${rest%%,*}")
+    rest=${rest#*,}
+    [ -n "$entry" ] || continue
+    case "$1 $entry" in
+      "ALLOWED_ORIGINS "*://*[!/]/) abort "ALLOWED_ORIGINS: '$entry' ends with a slash. Write it without: ${entry%/}" ;;
+      "ALLOWED_ORIGINS "http:*:80 | "ALLOWED_ORIGINS "https:*:443)
+        abort "ALLOWED_ORIGINS: '$entry' names the default port. Write it without: ${entry%:*}" ;;
+    esac
+    [[ "$entry" =~ ^($2)$ ]] || abort "$1: '$entry' is malformed. Write it like $3"
+    entries="$entries,$entry"
+  done
+  [ -n "$entries" ] || abort "$1 has no entry. Write it like $3, or leave it empty for the default"
+  printf -v "$1" '%s' "${entries#,}"
+}
+
+check_number() { # variable, example
+  [ -n "${!1:-}" ] || return 0
+  printf -v "$1" '%s' "$(trim "${!1}")"
+  [[ "${!1}" =~ ^[0-9]{1,9}$ ]] || abort "$1: '${!1}' is malformed. Write it like $1=$2"
+}
+
+EXAMPLE='postgresql://USER:PASSWORD@HOST:5432/DATABASE?sslmode=require'
+POSTGRES_URL='^postgres(ql)?(\+[A-Za-z0-9_]+)?://(([^:/?#@]*)(:([^/?#]*))?@)?'
+POSTGRES_URL=$POSTGRES_URL'(\[[0-9A-Fa-f:.]+\]|[^]:/?#@,[]*)(:([0-9]{1,5}))?(/([^/?#@]*))?(\?([^#]*))?$'
+
+decode() { # a part of a URL
+  local text=${1//\\/\\\\}
+  printf '%b' "${text//%/\\x}"
+}
+
+# Take a URL to pieces: url_user, url_password, url_host, url_port, url_database, url_query; 1 where it is none.
+split_url() { # URL
+  [[ "$1" =~ $POSTGRES_URL ]] || return 1
+  url_query="&${BASH_REMATCH[13]}" url_host=${BASH_REMATCH[7]} url_port=${BASH_REMATCH[9]}
+  url_user=${BASH_REMATCH[4]} url_password=${BASH_REMATCH[6]} url_database=${BASH_REMATCH[11]}
+  if parameter host; then url_host=$value; fi
+  if parameter port; then url_port=$value; fi
+  if parameter user; then url_user=$value; fi
+  if parameter password; then url_password=$value; fi
+  if parameter dbname; then url_database=$value; fi
+  url_host=$(decode "$url_host")
+  if parameter unix_sock; then
+    url_host=$(decode "$value")
+    url_host=${url_host%/.s.PGSQL.*}
+  fi
+}
+
+parameter() { # name; of the URL's query, into `value`
+  [[ "$url_query" =~ \&"$1"=([^&]+) ]] || return 1
+  value=${BASH_REMATCH[1]}
+}
+
+# Nothing of the URL is shown, for the password may be anywhere in one that is malformed.
+check_url() {
+  local part file
+  case "$DATABASE_URL" in
+    [\'\"]*) abort "DATABASE_URL begins with a quote. Leave the inner quotes out: DATABASE_URL='$EXAMPLE'" ;;
+    psql*) abort "DATABASE_URL holds the whole psql command. Take only the URL in it, without its quotes: $EXAMPLE" ;;
+    *DATABASE_URL=*) abort "DATABASE_URL holds its own name once more. Take only what follows DATABASE_URL=" ;;
+    jdbc:*) abort "DATABASE_URL is written for Java. Write user and password before the host: $EXAMPLE" ;;
+    *host=*" "*) case "$DATABASE_URL" in *://*) ;; *) abort "DATABASE_URL is a list of words. Write it as a URL: $EXAMPLE" ;; esac ;;
+  esac
+  split_url "$DATABASE_URL" || abort "DATABASE_URL must look like $EXAMPLE, with one host,\
+ and with @ : / ? # % in the password written as %40 %3A %2F %3F %23 %25"
+  for part in "$url_user" "$url_password" "$url_host" "$url_database"; do
+    case "$part" in
+      \[*[!]0-9A-Fa-f:.[]*\] | *\<*\>* | \*\** | *… | ... | USER | PASSWORD | HOST | DATABASE | *[Yy][Oo][Uu][Rr][-_]*)
+        abort "DATABASE_URL holds a placeholder. Put the real user, password, host and database there" ;;
+    esac
+  done
+  [ -n "$url_user" ] || abort "DATABASE_URL names no user. Write it like $EXAMPLE"
+  [ -n "$url_host" ] || abort "DATABASE_URL names no host. Write it like $EXAMPLE"
+  case "${url_port:-5432}" in
+    *[!0-9]* | 0* | ??????*) abort "DATABASE_URL: the port must be a number from 1 to 65535, usually 5432" ;;
+  esac
+  [ "${url_port:-5432}" -le 65535 ] || abort "DATABASE_URL: the port must be a number from 1 to 65535, usually 5432"
+  if parameter sslcert || parameter sslkey; then
+    abort "DATABASE_URL: sslcert and sslkey are not supported. Use a user with a password"
+  fi
+  if parameter sslmode; then
+    case "$value" in
+      disable | allow | prefer | require | verify-ca | verify-full) ;;
+      *) abort "DATABASE_URL: sslmode must be one of disable, allow, prefer, require, verify-ca, verify-full" ;;
+    esac
+  fi
+  if parameter sslrootcert; then
+    file=$(decode "$value")
+    case "$file" in
+      system | /*) ;; # of the function's system
+      *) is_uploaded "$file" || abort "DATABASE_URL: sslrootcert names $file, which is not uploaded. A certificate is no secret:\
+ put the file into static/ and write sslrootcert=static/${file##*/}" ;;
+    esac
+  fi
+}
+
+is_uploaded() { # file
+  [ -f "$1" ] || return 1
+  case "$1" in
+    *..*) return 1 ;;
+    static/*) ;;
+    *) has_line "!$1" <.gcloudignore ;;
+  esac
 }
 
 # Each instance holds one connection; while a new revision takes over, those of the old one are still there.
 check_connections() {
-  local most=$CONNECTIONS
-  if [ -z "$most" ] && [ -z "$DATABASE_URL" ]; then
+  local most=$CONNECTIONS need=$((MAX_INSTANCES * 2 + 6))
+  if [ -z "$most" ] && [ "$kind" != other ]; then
     case "$TIER" in
       db-f1-micro) most=25 ;;
       db-g1-small) most=50 ;;
@@ -170,162 +363,335 @@ check_connections() {
     esac
   fi
   [ -n "$most" ] || return 0
-  local need=$((MAX_INSTANCES * 2 + 6))
   [ "$need" -le "$most" ] || abort "MAX_INSTANCES=$MAX_INSTANCES needs $MAX_INSTANCES x 1 connection, twice while a new revision\
  takes over, and 6 for administration: $need of the $most that the database takes. Lower it to $(((most - 6) / 2)), or take a larger TIER"
 }
 
 check_account() {
-  [ -z "$dry_run" ] || return 0
-  command -v gcloud >/dev/null || abort "gcloud is missing. Install it: https://cloud.google.com/sdk/docs/install"
-  [ -n "$(ask auth list --filter=status:ACTIVE '--format=value(account)')" ] || abort "no account. Run: gcloud auth login"
-  ask projects describe "$PROJECT_ID" '--format=value(projectId)' >/dev/null ||
-    abort "the project $PROJECT_ID cannot be seen. Make it, or run: gcloud auth login"
+  [ -n "$dry_run" ] || command -v gcloud >/dev/null ||
+    abort "gcloud is missing. Install it: https://cloud.google.com/sdk/docs/install"
+  ask auth list --filter=status:ACTIVE '--format=value(account)'
+  [ -n "$answer$dry_run" ] || abort "no account. Run: gcloud auth login"
+  ask projects describe "$PROJECT_ID" '--format=value(projectId)'
+}
+
+# --- What is there, and whose it is -----------------------------------------------------------------------------
+
+SETTINGS=(COUNTERS MAX_COUNTERS ALLOWED_ORIGINS CLICKS_PER_MINUTE)
+deployed=() # mark, version of the secret, state, sum of the files, and the settings
+enabled='' stored='' version='' state='' region='' protected='' databases='' users=''
+secret_is='' function_is='' account_is='' # absent, ours or foreign
+record_region='' record_instance='' made_instance='' record_database='' record_user=''
+mark="Made by the click counter's deploy.sh for $FUNCTION"
+
+is_enabled() { # service; what needs one that is not enabled cannot be there
+  [ -n "$dry_run" ] || has_line "$1.googleapis.com" <<<"$enabled"
+}
+
+whose() { # mark, our mark
+  if [ -n "$dry_run" ] || [ "$1" = "$2" ]; then echo ours; else echo foreign; fi
+}
+
+look_around() {
+  step "what is there"
+  local mine
+  secret_is=absent function_is=absent account_is=absent
+  ask services list --enabled "$project" '--format=value(config.name)'
+  enabled=$answer
+  # The secret's labels record which Cloud SQL instance the counts are in, and what of it was made here.
+  if is_enabled secretmanager && there_is secrets describe "$secret" "$project" \
+    --format='value[separator="|"](labels.made_by,labels.region,labels.instance,labels.instance_made,labels.database,labels.user)'; then
+    IFS='|' read -r mine record_region record_instance made_instance record_database record_user <<<"$answer"
+    secret_is=$(whose "$mine" click-counter)
+  fi
+  if [ -n "$record_region" ] && [ "${REGION:-$record_region}" != "$record_region" ]; then
+    abort "$FUNCTION was deployed with REGION=$record_region. Use that, or choose another FUNCTION"
+  fi
+  REGION=${REGION:-${record_region:-europe-west1}}
+  if is_enabled cloudfunctions && there_is functions describe "$FUNCTION" --gen2 "--region=$REGION" "$project" \
+    "--format=value[separator=\"|\"](labels.made_by,labels.secret_version,state,labels.source$(
+      printf ',serviceConfig.environmentVariables.%s' "${SETTINGS[@]}"
+    ))"; then
+    IFS='|' read -ra deployed <<<"$answer"
+    function_is=$(whose "${deployed[0]:-}" click-counter)
+  elif is_enabled run && there_is run services describe "$FUNCTION" "--region=$REGION" "$project" \
+    '--format=value(metadata.name)'; then
+    function_is=foreign # Cloud Run's own: every function has a service of its name, too
+  fi
+  if is_enabled iam && there_is iam service-accounts describe "$account" "$project" '--format=value(description)'; then
+    account_is=$(whose "$answer" "$mark")
+  fi
+}
+
+refuse() { # what, which variable chooses another
+  abort "$1 is there already, and this script did not make it. Nothing was changed. Choose another name: $2=…"
+}
+
+refuse_foreign() {
+  [ "$secret_is" != foreign ] || refuse "the secret $secret" FUNCTION
+  [ "$function_is" != foreign ] || refuse "a function or Cloud Run service $FUNCTION" FUNCTION
+  [ "$account_is" != foreign ] || refuse "the service account $SERVICE_ACCOUNT" SERVICE_ACCOUNT
+}
+
+look_at_version() { # the newest one
+  ask secrets versions list "$secret" "$project" --limit=1 --format='value[separator="|"](name.basename(),state)'
+  version=${answer%%|*}
+}
+
+look_at_stored() {
+  [ "$secret_is" = ours ] || return 0
+  look_at_version
+  case "$answer" in
+    *'|ENABLED')
+      ask secrets versions access "$version" "--secret=$secret" "$project"
+      stored=$answer
+      ;;
+    *'|DISABLED') abort "version $version of the secret $secret is disabled. Enable it:\
+ gcloud secrets versions enable $version --secret=$secret $project" ;;
+  esac
+}
+
+# Which database: `kind` is made (in Cloud SQL, by this script), own (in this project's Cloud SQL, by its owner) or other.
+choose_database() {
+  local wanted
+  url=$DATABASE_URL kind=made
+  [ -n "$url$take_back_url" ] || url=$stored
+  if [ -n "$url" ] && split_url "$url"; then
+    case "$url_host" in
+      "/cloudsql/$PROJECT_ID:"*)
+        if ! [[ "$url" =~ $(made_url) ]]; then
+          kind=own INSTANCE=${url_host##*:} DATABASE=$url_database DATABASE_USER=$url_user
+        fi
+        ;;
+      /cloudsql/*) abort "DATABASE_URL names a Cloud SQL instance of another project. It must be one of $PROJECT_ID" ;;
+      *) kind=other ;;
+    esac
+  fi
+  [ "$kind" = made ] || return 0
+  wanted="${INSTANCE:-$record_instance} ${DATABASE:-$record_database} ${DATABASE_USER:-$record_user}"
+  if [ -n "$record_instance" ] && [ "$wanted" != "$record_instance $record_database $record_user" ]; then
+    look_at_instance "$record_instance"
+    [ -z "$state" ] || abort "the counts of $FUNCTION are in INSTANCE=$record_instance DATABASE=$record_database\
+ DATABASE_USER=$record_user. Leave these variables out. To move, export the counts and run --teardown --with-database first"
+    record_instance='' made_instance='' record_database='' record_user='' url='' # all of that is gone
+  fi
+  moved_in=$INSTANCE$record_instance
+  INSTANCE=${INSTANCE:-${record_instance:-click-counter}}
+  DATABASE=${DATABASE:-${record_database:-clicks}}
+  DATABASE_USER=${DATABASE_USER:-${record_user:-clicks}}
+}
+
+# The URL of a user that was made here, whose password this script may set.
+made_url() {
+  printf '%s' "^postgresql://${record_user:-/}:([A-Za-z0-9._~-]+)@/$record_database"'[?]host=/cloudsql/'"$PROJECT_ID:[a-z0-9-]+:$record_instance\$"
+}
+
+look_at_instance() { # instance
+  state=''
+  is_enabled sqladmin || return 0
+  ask sql instances list "$project" "--filter=name=$1" \
+    --format='value[separator="|"](state,region,settings.tier,settings.deletionProtectionEnabled)'
+  [ -z "$answer" ] || IFS='|' read -r state region TIER protected <<<"$answer"
+}
+
+wait_for_instance() {
+  local minutes=0
+  while [ "$state" != RUNNABLE ]; do
+    case "$state" in
+      PENDING_CREATE | MAINTENANCE) ;;
+      '') abort "there is no Cloud SQL instance $INSTANCE" ;;
+      *) abort "the Cloud SQL instance $INSTANCE is $state. Start it, or look at it:\
+ gcloud sql instances patch $INSTANCE $project --activation-policy=ALWAYS" ;;
+    esac
+    [ $((minutes += 1)) -le 20 ] || abort "the instance is $state for 20 minutes. Run ./deploy.sh again later: it goes on here."
+    say "$INSTANCE is $state: waiting"
+    sleep 60
+    look_at_instance "$INSTANCE"
+  done
+}
+
+look_at_databases() {
+  ask sql databases list "--instance=$INSTANCE" "$project" '--format=value(name)'
+  databases=$(grep -vxF postgres <<<"$answer" || :)
+  ask sql users list "--instance=$INSTANCE" "$project" '--format=value(name)'
+  users=$answer
+}
+
+look_at_database() {
+  [ "$kind" != other ] || return 0
+  look_at_instance "$INSTANCE"
+  [ -z "$state" ] && [ "$kind" = made ] || [ -n "$dry_run" ] || wait_for_instance
+  region=${region:-$REGION}
+  if [ "$kind" = own ]; then
+    [ "$url_host" = "/cloudsql/$PROJECT_ID:$region:$INSTANCE" ] || [ -n "$dry_run" ] ||
+      abort "DATABASE_URL: the instance $INSTANCE is at /cloudsql/$PROJECT_ID:$region:$INSTANCE"
+  elif [ -z "$state" ]; then
+    made_instance=yes
+  else
+    [ -n "$moved_in" ] || abort "a Cloud SQL instance $INSTANCE is there already, and this script did not make it. Nothing was\
+ changed. INSTANCE=$INSTANCE moves into it, INSTANCE=… with another name makes one"
+    look_at_databases
+    [ -n "$record_database" ] || ! has_line "$DATABASE" <<<"$databases" ||
+      refuse "the database $DATABASE in the instance $INSTANCE" DATABASE
+    [ -n "$record_user" ] || ! has_line "$DATABASE_USER" <<<"$users" ||
+      refuse "the user $DATABASE_USER in the instance $INSTANCE" DATABASE_USER
+  fi
+  connection="$PROJECT_ID:$region:$INSTANCE"
+  local socket="/cloudsql/$connection/.s.PGSQL.5432"
+  [ ${#socket} -le 107 ] || abort "the socket's path $socket is longer than 107 bytes. Take a shorter INSTANCE"
 }
 
 # --- The steps --------------------------------------------------------------------------------------------------
 
 enable_services() {
   step "services"
-  local enabled service
-  local missing=()
+  local service missing=()
   local wanted="run cloudfunctions cloudbuild artifactregistry secretmanager iam"
-  [ -n "$DATABASE_URL" ] || wanted="$wanted sqladmin sql-component"
-  enabled=$(ask services list --enabled "--project=$PROJECT_ID" '--format=value(config.name)') || [ $? -eq 1 ]
+  [ "$kind" = other ] || wanted="$wanted sqladmin sql-component"
   for service in $wanted; do
     has_line "$service.googleapis.com" <<<"$enabled" || missing+=("$service.googleapis.com")
   done
-  if [ ${#missing[@]} -gt 0 ]; then
-    run services enable "${missing[@]}" "--project=$PROJECT_ID" --quiet
-  fi
-}
-
-project_roles() { # of the service account
-  ask projects get-iam-policy "$PROJECT_ID" '--flatten=bindings[].members' \
-    "--filter=bindings.members=$member" '--format=value(bindings.role)' || [ $? -eq 1 ]
+  [ ${#missing[@]} -eq 0 ] || change services enable "${missing[@]}" "$project"
 }
 
 make_service_account() {
   step "service account $SERVICE_ACCOUNT"
-  ask iam service-accounts describe "${member#*:}" "--project=$PROJECT_ID" >/dev/null ||
-    run iam service-accounts create "$SERVICE_ACCOUNT" "--project=$PROJECT_ID" "--display-name=Click counter" --quiet
-  [ -z "$DATABASE_URL" ] || return 0
-  local roles
-  roles=$(project_roles)
-  has_line roles/cloudsql.client <<<"$roles" ||
-    run projects add-iam-policy-binding "$PROJECT_ID" "--member=$member" --role=roles/cloudsql.client --condition=None --quiet
+  [ "$account_is" = ours ] ||
+    change iam service-accounts create "$SERVICE_ACCOUNT" "$project" "--display-name=Click counter" "--description=$mark"
+  [ "$kind" != other ] || return 0
+  look_at_role
+  [ -n "$answer" ] || change projects add-iam-policy-binding "$PROJECT_ID" "--member=serviceAccount:$account" \
+    --role=roles/cloudsql.client --condition=None
 }
 
-instance_state() {
-  ask sql instances list "--project=$PROJECT_ID" "--filter=name=$INSTANCE" '--format=value(state)' || [ $? -eq 1 ]
+look_at_role() {
+  ask projects get-iam-policy "$PROJECT_ID" '--flatten=bindings[].members' \
+    "--filter=bindings.members=serviceAccount:$account AND bindings.role=roles/cloudsql.client" '--format=value(bindings.role)'
+}
+
+# The record is written before what it records is made: whatever is interrupted, a later run knows what is its own.
+make_secret() {
+  step "secret $secret"
+  local replication=(--replication-policy=automatic) labels="made_by=click-counter,region=$REGION"
+  [ -z "$SECRET_LOCATIONS" ] || replication=(--replication-policy=user-managed "--locations=$SECRET_LOCATIONS")
+  [ "$kind" != made ] ||
+    labels="$labels,instance=$INSTANCE,instance_made=${made_instance:-no},database=$DATABASE,user=$DATABASE_USER"
+  if [ "$secret_is" != ours ]; then
+    change secrets create "$secret" "$project" "${replication[@]}" "--labels=$labels"
+  elif [ "$kind" = made ] && [ "$record_instance $recorded_as" != "$INSTANCE ${made_instance:-no}" ]; then
+    change secrets update "$secret" "$project" "--update-labels=$labels"
+  fi
+  ask secrets get-iam-policy "$secret" "$project" '--flatten=bindings[].members' \
+    --filter=bindings.role=roles/secretmanager.secretAccessor '--format=value(bindings.members)'
+  has_line "serviceAccount:$account" <<<"$answer" ||
+    change secrets add-iam-policy-binding "$secret" "$project" "--member=serviceAccount:$account" \
+      --role=roles/secretmanager.secretAccessor
 }
 
 make_database() {
-  step "Cloud SQL instance $INSTANCE ($TIER): the first time this takes ten minutes"
-  local state names minutes=0
-  state=$(instance_state)
   if [ -z "$state" ]; then
-    run sql instances create "$INSTANCE" "--project=$PROJECT_ID" "--region=$REGION" "--database-version=$POSTGRES" \
-      --edition=ENTERPRISE "--tier=$TIER" --storage-size=10 --storage-auto-increase --deletion-protection --backup \
-      --backup-start-time=03:00 --server-ca-mode=GOOGLE_MANAGED_INTERNAL_CA --quiet
-    state=RUNNABLE
+    step "Cloud SQL instance $INSTANCE ($TIER): this takes ten minutes"
+    change sql instances create "$INSTANCE" "$project" "--region=$region" "--database-version=$POSTGRES" \
+      --edition=ENTERPRISE "--tier=$TIER" "--storage-size=$STORAGE_GB" --no-storage-auto-increase --deletion-protection \
+      --backup --backup-start-time=03:00 --server-ca-mode=GOOGLE_MANAGED_INTERNAL_CA
+  elif [ "$made_instance" = yes ] && [ "$protected" = False ]; then # after a teardown that was interrupted
+    change sql instances patch "$INSTANCE" "$project" --deletion-protection
   fi
-  while [ "$state" != RUNNABLE ]; do
-    case "$state" in
-      PENDING_CREATE | MAINTENANCE) ;;
-      *) abort "the instance is ${state:-gone}. Look at: gcloud sql instances describe $INSTANCE --project=$PROJECT_ID" ;;
-    esac
-    [ $((minutes += 1)) -le 20 ] || abort "the instance is $state for 20 minutes. Run ./deploy.sh again later: it goes on here."
-    say "it is $state: waiting"
-    sleep 60
-    state=$(instance_state)
-  done
   step "database $DATABASE"
-  names=$(ask sql databases list "--instance=$INSTANCE" "--project=$PROJECT_ID" '--format=value(name)') || [ $? -eq 1 ]
-  has_line "$DATABASE" <<<"$names" ||
-    run sql databases create "$DATABASE" "--instance=$INSTANCE" "--project=$PROJECT_ID" --quiet
+  has_line "$DATABASE" <<<"$databases" || change sql databases create "$DATABASE" "--instance=$INSTANCE" "$project"
 }
 
-# The stored URL holds the only copy of the password. Without one the user gets a new password.
-make_user() { # the URL that is stored
+# The URL holds the only copy of the password, so it is stored before the user gets it. A function that was deployed
+# with this version of the secret shows that the user has got it; in any other case it is set again.
+store_url() {
+  local password='' verb=create
+  if [ "$kind" = made ]; then
+    if [[ "$url" =~ $(made_url) ]]; then
+      password=${BASH_REMATCH[1]}
+    else
+      password=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
+    fi
+    url="postgresql://$DATABASE_USER:$password@/$DATABASE?host=/cloudsql/$connection"
+  fi
+  step "the URL of the database"
+  if [ "$url" != "$stored" ]; then
+    change_with "$url" secrets versions add "$secret" "$project" --data-file=-
+    look_at_version
+  fi
+  version=${version:-1}
+  [ "$kind" = made ] || return 0
   step "database user $DATABASE_USER"
-  local start="postgresql://$DATABASE_USER:" end="@/$DATABASE?host=/cloudsql/$connection" users password verb=create
-  case "$1" in
-    "$start"*"$end")
-      url=$1
-      return
-      ;;
-  esac
-  password=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
-  users=$(ask sql users list "--instance=$INSTANCE" "--project=$PROJECT_ID" '--format=value(name)') || [ $? -eq 1 ]
-  if has_line "$DATABASE_USER" <<<"$users"; then verb=set-password; fi
-  feed "--password: \"$password\"" \
-    sql users "$verb" "$DATABASE_USER" "--instance=$INSTANCE" "--project=$PROJECT_ID" --quiet --flags-file=-
-  url=$start$password$end
+  if has_line "$DATABASE_USER" <<<"$users"; then
+    [ "$version" != "${deployed[1]:-}" ] || return 0
+    verb=set-password
+  fi
+  change_with "--password: \"$password\"" \
+    sql users "$verb" "$DATABASE_USER" "--instance=$INSTANCE" "$project" --flags-file=-
 }
 
-store_url() { # the URL that is stored
-  step "secret $secret"
-  ask secrets describe "$secret" "--project=$PROJECT_ID" >/dev/null ||
-    run secrets create "$secret" "--project=$PROJECT_ID" --replication-policy=automatic --quiet
-  [ "$1" = "$url" ] || feed "$url" secrets versions add "$secret" "--project=$PROJECT_ID" --data-file=- --quiet
-  local members
-  members=$(ask secrets get-iam-policy "$secret" "--project=$PROJECT_ID" '--flatten=bindings[].members' \
-    --filter=bindings.role=roles/secretmanager.secretAccessor '--format=value(bindings.members)') || [ $? -eq 1 ]
-  has_line "$member" <<<"$members" ||
-    run secrets add-iam-policy-binding "$secret" "--project=$PROJECT_ID" "--member=$member" \
-      --role=roles/secretmanager.secretAccessor --quiet
+uploaded_files() {
+  sed -n 's/^!\([^*]*[^*/]\)\/\{0,1\}$/\1/p' .gcloudignore | while read -r file; do find "$file" -type f; done | LC_ALL=C sort
 }
 
 deploy_function() {
   step "function $FUNCTION"
-  local variable version label now environment=''
-  for variable in COUNTERS MAX_COUNTERS ALLOWED_ORIGINS; do
-    [ -z "${!variable:-}" ] || environment="$environment|$variable=${!variable}"
+  local i variable source sets='' removes=''
+  for i in 0 1 2 3; do
+    variable=${SETTINGS[i]}
+    if [ -n "${!variable+set}" ] && [ "${!variable}" != "${deployed[i + 4]:-}" ]; then
+      if [ -n "${!variable}" ]; then sets="$sets|$variable=${!variable}"; else removes="$removes,$variable"; fi
+    fi
   done
   local flags=(
-    --trigger-http --entry-point=handler --allow-unauthenticated "--runtime=$RUNTIME" --source=.
-    "--service-account=${member#*:}" "--cpu=$CPU" "--memory=$MEMORY" "--concurrency=$CONCURRENCY"
-    "--min-instances=$MIN_INSTANCES" "--max-instances=$MAX_INSTANCES" --timeout=30s
-    "--set-secrets=DATABASE_URL=$secret:latest"
+    --trigger-http --entry-point=handler "--runtime=$RUNTIME" --source=. "--service-account=$account" "--cpu=$CPU"
+    "--memory=$MEMORY" "--concurrency=$CONCURRENCY" "--min-instances=$MIN_INSTANCES" "--max-instances=$MAX_INSTANCES"
+    --timeout=30s "--set-secrets=DATABASE_URL=$secret:latest"
   )
-  [ -z "$environment" ] || flags+=("--update-env-vars=^|^${environment#|}")
-  # Files and settings are summed up in a label, so that a second run finds that nothing has changed.
-  version=$(ask secrets versions list "$secret" "--project=$PROJECT_ID" --filter=state=ENABLED --limit=1 \
-    '--format=value(name)') || [ $? -eq 1 ]
-  label=$({
-    find main.py db.py schema.sql requirements.txt static -type f | LC_ALL=C sort | while read -r file; do cksum "$file"; done
-    printf '%s\n' "$version" "${flags[@]}"
+  # Files and flags are summed up in a label, so that a second run finds that nothing has changed.
+  source=$({
+    uploaded_files | while read -r file; do cksum "$file"; done
+    printf '%s\n' "${flags[@]}"
   } | cksum | tr ' ' -)
-  now=$(ask functions describe "$FUNCTION" --gen2 "--region=$REGION" "--project=$PROJECT_ID" \
-    '--format=value(state,labels.source)' | tr '\t' ' ') || [ $? -eq 1 ]
-  if [ "$now" != "ACTIVE $label" ]; then
-    run functions deploy "$FUNCTION" --gen2 "--region=$REGION" "--project=$PROJECT_ID" "${flags[@]}" \
-      "--update-labels=source=$label" --quiet
-    # After a roll back the old revision would keep the visitors.
-    run run services update-traffic "$FUNCTION" "--region=$REGION" "--project=$PROJECT_ID" --to-latest --quiet
-  fi
+  [ "$sets$removes ${deployed[*]:1:3}" != " $version ACTIVE $source" ] || return 0
+  [ -z "$sets" ] || flags+=("--update-env-vars=^|^${sets#|}")
+  [ -z "$removes" ] || flags+=("--remove-env-vars=${removes#,}")
+  change functions deploy "$FUNCTION" --gen2 "--region=$REGION" "$project" "${flags[@]}" \
+    "--update-labels=made_by=click-counter,source=$source,secret_version=$version"
 }
 
-# The deploy does that last, so that it is missing where it was interrupted.
+# What a function cannot be deployed with is set on the Cloud Run service that it is. A new revision usually keeps it.
+attach_database() {
+  step "the socket, and a faster start"
+  local sockets boost latest update=() now='status.url
+    spec.template.metadata.annotations["run.googleapis.com/cloudsql-instances"]
+    spec.template.metadata.annotations["run.googleapis.com/startup-cpu-boost"]
+    metadata.annotations["run.googleapis.com/invoker-iam-disabled"]
+    spec.traffic[].latestRevision'
+  ask run services describe "$FUNCTION" "--region=$REGION" "$project" \
+    "--format=value[separator=\"|\"]($(printf '%s' "$now" | tr -s '\n ' ','))"
+  IFS='|' read -r uri sockets boost unchecked latest <<<"$answer"
+  if [ "$kind" != other ]; then
+    [ "$sockets" = "$connection" ] || update+=("--set-cloudsql-instances=$connection")
+  elif [ -n "$sockets" ]; then
+    update+=(--clear-cloudsql-instances)
+  fi
+  [ "$boost" = true ] || update+=(--cpu-boost)
+  [ ${#update[@]} -eq 0 ] || change run services update "$FUNCTION" "--region=$REGION" "$project" "${update[@]}"
+  case "$latest$dry_run" in # after a roll back the old revision would keep the visitors
+    *True* | 1) ;;
+    *) change run services update-traffic "$FUNCTION" "--region=$REGION" "$project" --to-latest ;;
+  esac
+}
+
+# Last, for a policy may forbid it, and then the function works for those who may call it.
 open_to_all() {
   step "open to all visitors"
-  local members
-  members=$(ask run services get-iam-policy "$FUNCTION" "--region=$REGION" "--project=$PROJECT_ID" \
-    '--flatten=bindings[].members' --filter=bindings.role=roles/run.invoker '--format=value(bindings.members)') || [ $? -eq 1 ]
-  has_line allUsers <<<"$members" ||
-    run run services add-iam-policy-binding "$FUNCTION" "--region=$REGION" "--project=$PROJECT_ID" --member=allUsers \
-      --role=roles/run.invoker --quiet
-}
-
-# A new revision usually keeps the socket; the first one has none.
-attach_database() {
-  step "the socket of $connection"
-  local attached
-  attached=$(ask run services describe "$FUNCTION" "--region=$REGION" "--project=$PROJECT_ID" \
-    '--format=value(spec.template.metadata.annotations["run.googleapis.com/cloudsql-instances"])') || [ $? -eq 1 ]
-  tr ',' '\n' <<<"$attached" | has_line "$connection" ||
-    run run services update "$FUNCTION" "--region=$REGION" "--project=$PROJECT_ID" "--add-cloudsql-instances=$connection" --quiet
+  [ "$unchecked" != true ] || return 0
+  ask run services get-iam-policy "$FUNCTION" "--region=$REGION" "$project" \
+    '--flatten=bindings[].members' --filter=bindings.role=roles/run.invoker '--format=value(bindings.members)'
+  has_line allUsers <<<"$answer" ||
+    change run services add-iam-policy-binding "$FUNCTION" "--region=$REGION" "$project" --member=allUsers \
+      --role=roles/run.invoker
 }
 
 value_of() { # JSON
@@ -334,12 +700,13 @@ value_of() { # JSON
 
 smoke_test() {
   step "one click"
-  local uri before after try key
-  local logs="Look at: gcloud functions logs read $FUNCTION --gen2 --region=$REGION --project=$PROJECT_ID"
+  local before after try key
+  local logs="Look at: gcloud functions logs read $FUNCTION --gen2 --region=$REGION $project"
   local curl=(curl --silent --show-error --fail --max-time 30)
-  uri=$(ask functions describe "$FUNCTION" --gen2 "--region=$REGION" "--project=$PROJECT_ID" \
-    '--format=value(serviceConfig.uri)') || [ $? -eq 1 ]
-  [ -z "$dry_run" ] || return 0
+  if [ -n "$dry_run" ]; then
+    show change curl --request POST "https://$FUNCTION-XXXX.run.app/click"
+    return
+  fi
   [ -n "$uri" ] || abort "the function has no URL. $logs"
   for try in 1 2 3 4 5 6 7 8 9; do # a new name and new rights take a while
     ! "${curl[@]}" --output /dev/null "$uri/" || break
@@ -369,61 +736,104 @@ new_key() {
 
 # --- And back ---------------------------------------------------------------------------------------------------
 
-confirm() { # question
-  [ -z "$yes" ] && [ -z "$dry_run" ] || return 0
+gone='' stays=''
+goes() { gone="$gone  $1"$'\n'; }
+stays() { stays="$stays  $1"$'\n'; }
+
+plan() { # whose, what
+  case "$1" in
+    ours) goes "$2" ;;
+    foreign) stays "$2, which this script did not make" ;;
+  esac
+}
+
+plan_removal() {
+  local others=''
+  plan "$function_is" "the function $FUNCTION in $REGION"
+  plan "$account_is" "the service account $SERVICE_ACCOUNT and its role"
+  [ -z "$record_instance" ] || look_at_instance "$record_instance"
+  if [ -n "$state" ]; then
+    INSTANCE=$record_instance DATABASE=$record_database DATABASE_USER=$record_user
+    if [ "$state" != FAILED ]; then
+      wait_for_instance
+      look_at_databases
+    fi
+    others=$(grep -vxF -- "$DATABASE" <<<"$databases" | paste -sd, - || :)
+    if [ -z "$with_database" ]; then
+      keep_secret=1
+      stays "the Cloud SQL instance $INSTANCE with the counts (database $DATABASE, user $DATABASE_USER)"
+      stays "the secret $secret, which knows its password; --with-database removes both"
+    elif [ "$made_instance" = yes ] && [ -z "$others" ]; then
+      remove_instance=1
+      goes "the Cloud SQL instance $INSTANCE WITH ALL COUNTS AND BACKUPS (database $DATABASE)"
+    else
+      goes "the database $DATABASE WITH ALL COUNTS, and the user $DATABASE_USER, in the Cloud SQL instance $INSTANCE"
+      stays "the Cloud SQL instance $INSTANCE and its other databases: ${others:-none}"
+    fi
+  elif [ -n "$with_database" ] && [ -z "$record_instance" ]; then
+    stays "every Cloud SQL instance: no secret $secret records that one was made here"
+  fi
+  [ -n "$keep_secret" ] || plan "$secret_is" "the secret $secret"
+}
+
+confirm() {
+  [ -z "$gone" ] || say "Removed from $PROJECT_ID:
+${gone%?}"
+  [ -z "$stays" ] || say "Kept:
+${stays%?}"
+  [ -n "$gone" ] || { say "There is nothing to remove." && exit; }
+  [ -z "$yes$dry_run" ] || return 0
   local answer
-  printf '%s [y/N] ' "$1" >&2
+  printf 'Remove this? [y/N] ' >&2
   read -r answer || answer=
   [ "$answer" = y ] || abort "nothing was removed"
 }
 
 remove() {
-  local what="function, secret and service account of $FUNCTION in $PROJECT_ID"
-  [ -z "$with_database" ] || what="$what, AND THE DATABASE $INSTANCE WITH ALL COUNTS AND BACKUPS"
-  confirm "Remove $what?"
-  step "function"
-  if ask functions describe "$FUNCTION" --gen2 "--region=$REGION" "--project=$PROJECT_ID" >/dev/null; then
-    run functions delete "$FUNCTION" --gen2 "--region=$REGION" "--project=$PROJECT_ID" --quiet
+  [ "$function_is" != ours ] || change functions delete "$FUNCTION" --gen2 "--region=$REGION" "$project"
+  if [ "$account_is" = ours ]; then
+    look_at_role
+    [ -z "$answer$dry_run" ] || change projects remove-iam-policy-binding "$PROJECT_ID" "--member=serviceAccount:$account" \
+      --role=roles/cloudsql.client --condition=None
+    change iam service-accounts delete "$account" "$project"
   fi
-  step "service account"
-  local roles state
-  roles=$(project_roles)
-  if [ -n "$dry_run" ] || has_line roles/cloudsql.client <<<"$roles"; then
-    run projects remove-iam-policy-binding "$PROJECT_ID" "--member=$member" --role=roles/cloudsql.client --condition=None --quiet
-  fi
-  if ask iam service-accounts describe "${member#*:}" "--project=$PROJECT_ID" >/dev/null; then
-    run iam service-accounts delete "${member#*:}" "--project=$PROJECT_ID" --quiet
-  fi
-  if [ -n "$with_database" ]; then
-    step "database"
-    state=$(instance_state)
-    if [ -n "$state$dry_run" ]; then
-      run sql instances patch "$INSTANCE" "--project=$PROJECT_ID" --no-deletion-protection --quiet
-      run sql instances delete "$INSTANCE" "--project=$PROJECT_ID" --quiet
+  if [ -n "$remove_instance" ]; then
+    change sql instances patch "$INSTANCE" "$project" --no-deletion-protection
+    change sql instances delete "$INSTANCE" "$project"
+  elif [ -n "$with_database" ] && [ -n "$state" ]; then
+    if has_line "$DATABASE" <<<"$databases"; then
+      change sql databases delete "$DATABASE" "--instance=$INSTANCE" "$project"
     fi
-  else
-    say "The database is kept. --with-database removes it, too."
+    if has_line "$DATABASE_USER" <<<"$users"; then
+      change sql users delete "$DATABASE_USER" "--instance=$INSTANCE" "$project"
+    fi
   fi
-  step "secret" # the last one, for it holds the only copy of the password
-  if ask secrets describe "$secret" "--project=$PROJECT_ID" >/dev/null; then
-    run secrets delete "$secret" "--project=$PROJECT_ID" --quiet
-  fi
+  # The last one, for it holds the password and the record of what was made.
+  [ "$secret_is" != ours ] || [ -n "$keep_secret" ] || change secrets delete "$secret" "$project"
 }
 
 check_settings
 check_account
+look_around
 if [ -n "$teardown" ]; then
+  keep_secret='' remove_instance=''
+  plan_removal
+  confirm
   remove
   exit
 fi
+recorded_as=$made_instance connection='' url='' kind='' moved_in='' unchecked='' uri=''
+refuse_foreign
+look_at_stored
+choose_database
+look_at_database
+check_connections
 enable_services
 make_service_account
-[ -n "$DATABASE_URL" ] || make_database
-stored=$(ask secrets versions access latest "--secret=$secret" "--project=$PROJECT_ID") || [ $? -eq 1 ]
-url=$DATABASE_URL
-[ -n "$url" ] || make_user "$stored"
-store_url "$stored"
+make_secret
+[ "$kind" != made ] || make_database
+store_url
 deploy_function
+attach_database
 open_to_all
-[ -n "$DATABASE_URL" ] || attach_database
 smoke_test
