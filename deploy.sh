@@ -11,12 +11,12 @@
 # Variables and their defaults:
 #   PROJECT_ID                                    the Google Cloud project (needed)
 #   FUNCTION=click-counter                        its name, and the beginning of the secret's
-#   REGION=europe-west1                           of function and database
 #   SERVICE_ACCOUNT=                              what the function runs as, before the @; by default named as FUNCTION
+#   REGION=europe-west1                           of function and database
 #   SECRET_LOCATIONS=                             where the secret is kept, by commas; by default Google decides
 # The function's settings, see README.md. Unset leaves one as it is, set but empty takes it back:
 #   COUNTERS  MAX_COUNTERS  ALLOWED_ORIGINS  CLICKS_PER_MINUTE
-#   DATABASE_URL                                  a Postgres of your own, kept as a secret; taken back: Cloud SQL
+#   DATABASE_URL                                  another Postgres, kept as a secret; taken back: Cloud SQL
 # Each instance of the function:
 #   RUNTIME=python313  CPU=1  MEMORY=512Mi
 #   CONCURRENCY=250                               requests at once
@@ -28,7 +28,7 @@
 set -euo pipefail
 cd -- "$(dirname -- "$0")"
 export CLOUDSDK_CORE_DISABLE_FILE_LOGGING=1 # gcloud would log the values of its flags, passwords too
-export CLOUDSDK_CORE_DISABLE_PROMPTS=1      # and would ask whether to enable what a look-up misses
+export CLOUDSDK_CORE_DISABLE_PROMPTS=1      # and ask whether to enable what a look-up misses
 export LC_ALL=C                             # so that [a-z] means these letters and no others
 
 say() { printf '%s\n' "$*" >&2; }
@@ -57,69 +57,45 @@ trim() { # text
 take_back_url=''
 if [ -n "${DATABASE_URL+set}" ] && [ -z "$DATABASE_URL" ]; then take_back_url=1; fi
 DATABASE_URL=$(trim "${DATABASE_URL:-}")
-PROJECT_ID=${PROJECT_ID:-}
-if [ -n "$dry_run" ]; then PROJECT_ID=${PROJECT_ID:-my-project}; fi
-FUNCTION=${FUNCTION:-click-counter}
-SERVICE_ACCOUNT=${SERVICE_ACCOUNT:-$FUNCTION}
-SECRET_LOCATIONS=${SECRET_LOCATIONS:-}
-RUNTIME=${RUNTIME:-python313}
-CPU=${CPU:-1}
-MEMORY=${MEMORY:-512Mi}
-CONCURRENCY=${CONCURRENCY:-250}
-MIN_INSTANCES=${MIN_INSTANCES:-0}
-MAX_INSTANCES=${MAX_INSTANCES:-8}
-TIER=${TIER:-db-f1-micro}
-POSTGRES=${POSTGRES:-POSTGRES_16}
-STORAGE_GB=${STORAGE_GB:-10}
-CONNECTIONS=${CONNECTIONS:-}
+: "${PROJECT_ID:=${dry_run:+my-project}}" "${FUNCTION:=click-counter}" "${SECRET_LOCATIONS:=}"
+: "${RUNTIME:=python313}" "${CPU:=1}" "${MEMORY:=512Mi}" "${CONCURRENCY:=250}" "${MIN_INSTANCES:=0}" "${MAX_INSTANCES:=8}"
+: "${TIER:=db-f1-micro}" "${POSTGRES:=POSTGRES_16}" "${STORAGE_GB:=10}" "${CONNECTIONS:=}"
 # Where these are not given, the record of an earlier run decides, and then the default.
-REGION=${REGION:-}
-INSTANCE=${INSTANCE:-}
-DATABASE=${DATABASE:-}
-DATABASE_USER=${DATABASE_USER:-}
+: "${REGION:=}" "${SERVICE_ACCOUNT:=}" "${INSTANCE:=}" "${DATABASE:=}" "${DATABASE_USER:=}"
 
-account="$SERVICE_ACCOUNT@$PROJECT_ID.iam.gserviceaccount.com"
 secret="$FUNCTION-database-url"
 project="--project=$PROJECT_ID"
 
 # --- Calling gcloud ---------------------------------------------------------------------------------------------
 
+given=''
 errors=$(mktemp)
 trap 'rm -f "$errors"' EXIT
 
-show() { # what it does, command
+show() { # look or change, command
   local word line="$1:"
   shift
   for word in "$@"; do
     case "$word" in
-      *[!A-Za-z0-9_@%+=:,./^-]* | '') word="'${word//\'/\'\\\'\'}'" ;;
+      *[!A-Za-z0-9_@%+=:,./^-]*) word="'${word//\'/\'\\\'\'}'" ;;
     esac
     line="$line $word"
   done
   printf '%s\n' "$line"
 }
 
-# Ask something that must have an answer, which is then in `answer`. A dry run shows the command.
-ask() { # arguments of gcloud
+# Look at something; `answer` is what gcloud prints, and empty where there is no such thing, as always in a dry run.
+look() { # arguments of gcloud
   answer=''
   if [ -n "$dry_run" ]; then
     show look gcloud "$@"
-  else
-    answer=$(gcloud "$@" 2>"$errors" </dev/null) || look_up_failed "$@"
+  elif ! answer=$(gcloud "$@" 2>"$errors" </dev/null); then
+    answer=''
+    is_not_found "$1 $2" "$(cat "$errors")" || abort "this look-up failed: gcloud $1 $2 $3
+$(cat "$errors")
+It changed nothing. Mend what gcloud says$([ "$1" != projects ] || printf ', or choose another PROJECT_ID (gcloud projects list),')\
+ and run ./deploy.sh again: it goes on here."
   fi
-}
-
-# Look whether something is there; `answer` describes it. In a dry run nothing is there yet; in a teardown all is.
-there_is() { # arguments of gcloud
-  if [ -n "$dry_run" ]; then
-    ask "$@"
-    [ -n "$teardown" ]
-    return
-  fi
-  if answer=$(gcloud "$@" 2>"$errors" </dev/null); then return 0; fi
-  answer=''
-  is_not_found "$1 $2" "$(cat "$errors")" || look_up_failed "$@"
-  return 1
 }
 
 # What gcloud says where there is no such thing, and nothing else: a network that is away, a missing right and a
@@ -134,24 +110,17 @@ is_not_found() { # command, what gcloud said
   esac
 }
 
-look_up_failed() { # arguments of gcloud
-  abort "this look-up failed: gcloud $1 $2 $3
-$(cat "$errors")
-It changed nothing. Mend what gcloud says and run ./deploy.sh again: it goes on here."
-}
-
-given='' # what the next command gets on standard input
-
 # Change something; what gcloud says goes to standard error. What was just made is not known everywhere at once, and a
-# function that was just removed may still hold its connection: try again.
+# function that was just removed may still hold its connection: try again. `given`, if set, comes on standard input.
 change() { # arguments of gcloud
+  local said try input=$given
+  given=''
   if [ -n "$dry_run" ]; then
     show change gcloud "$@"
     return
   fi
-  local said try
   for try in 1 2 3 4 5 6; do
-    said=$(printf '%s' "$given" | gcloud "$@" 2>&1 | tee >(cat >&2)) && return
+    said=$(printf '%s' "$input" | gcloud "$@" 2>&1 | tee >(cat >&2)) && return
     case "$said" in
       *"does not exist"* | *"has not been used"* | *SERVICE_DISABLED* | *"being accessed by other users"*) ;;
       *) break ;;
@@ -161,34 +130,21 @@ change() { # arguments of gcloud
   abort "this failed: gcloud $1 $2 $3. $(remedy "$1 $2 $3" "$said") Run ./deploy.sh again: it goes on here."
 }
 
-change_with() { # what comes on standard input, arguments of gcloud
-  given=$1
-  shift
-  change "$@"
-  given=''
-}
-
 remedy() { # command, what gcloud said
   case "$1: $2" in
-    *gcp.resourceLocations*)
-      printf '%s' "A policy of your organisation permits only some locations. Choose them with REGION and, for the secret," \
-        " SECRET_LOCATIONS=europe-west1,europe-west4."
-      ;;
-    "run services add-iam-policy-binding: "*"permitted customer"* | *allowedPolicyMemberDomains*)
-      printf '%s' "A policy of your organisation (iam.allowedPolicyMemberDomains) forbids a function that is open to all. It" \
-        " works for those whom you permit to call it. To open it, have the policy permit allUsers in this project, or switch" \
-        " the check off: gcloud run services update $FUNCTION --region=$REGION $project --no-invoker-iam-check"
-      ;;
-    "sql instances create: "*)
-      printf '%s' "Mend what it says above. INSTANCE chooses another name, REGION another place, DATABASE_URL another Postgres."
-      ;;
+    *gcp.resourceLocations*) printf '%s' "A policy of your organisation permits only some locations. Choose them with REGION" \
+      " and, for the secret, like SECRET_LOCATIONS=europe-west1,europe-west4." ;;
+    *"permitted customer"* | *allowedPolicyMemberDomains*) printf '%s' "A policy of your organisation" \
+      " (iam.allowedPolicyMemberDomains) forbids what all may call. The function works for those whom you permit to call it." \
+      " To open it, have the policy permit allUsers in this project, or switch the check off:" \
+      " gcloud run services update $FUNCTION --region=$REGION $project --no-invoker-iam-check." ;;
+    "sql instances create: "*) printf '%s' "Mend what it says above. INSTANCE chooses another name, REGION another place," \
+      " DATABASE_URL another Postgres." ;;
     *) printf 'Mend what it says above.' ;;
   esac
 }
 
-has_line() { # line; of standard input
-  grep -qxF -- "$1" # and reads it to its end, for a broken pipe would count as a failure
-}
+has_line() { grep -qxF -- "$1"; } # line; of standard input
 
 # --- What is checked before anything is done --------------------------------------------------------------------
 
@@ -199,14 +155,16 @@ well_formed() { # variable, extended regular expression, what is right
 check_settings() {
   [ -n "$PROJECT_ID" ] || abort "PROJECT_ID is missing. Run: PROJECT_ID=my-project ./deploy.sh (gcloud projects list shows them)"
   well_formed PROJECT_ID '[a-z][a-z0-9-]{4,28}[a-z0-9]' "6 to 30 lower-case letters, digits and hyphens"
-  well_formed REGION '|[a-z]+-[a-z]+[0-9]+' "write it like europe-west1"
   well_formed FUNCTION '[a-z][a-z0-9-]{0,46}[a-z0-9]' "2 to 48 lower-case letters, digits and hyphens"
-  well_formed SERVICE_ACCOUNT '[a-z][a-z0-9-]{4,28}[a-z0-9]' "6 to 30 lower-case letters, digits and hyphens"
+  [[ "$FUNCTION" =~ ^.{6,30}$ ]] || [ -n "$SERVICE_ACCOUNT" ] ||
+    abort "FUNCTION=$FUNCTION cannot name the service account, too: set SERVICE_ACCOUNT to 6 to 30 letters, digits and hyphens"
+  well_formed SERVICE_ACCOUNT '|[a-z][a-z0-9-]{4,28}[a-z0-9]' "6 to 30 lower-case letters, digits and hyphens"
+  well_formed REGION '|[a-z]+-[a-z]+[0-9]+' "write it like europe-west1"
+  [ -z "$teardown" ] || return 0
+  well_formed SECRET_LOCATIONS '|[a-z0-9-]+(,[a-z0-9-]+)*' "regions separated by commas, like europe-west1,europe-west4"
   well_formed INSTANCE '|[a-z][a-z0-9-]{0,62}' "at most 63 lower-case letters, digits and hyphens"
   well_formed DATABASE '|[a-z_][a-z0-9_-]{0,62}' "at most 63 lower-case letters, digits, _ and -"
   well_formed DATABASE_USER '|[a-z_][a-z0-9_-]{0,62}' "at most 63 lower-case letters, digits, _ and -"
-  [ -z "$teardown" ] || return 0
-  well_formed SECRET_LOCATIONS '|[a-z0-9-]+(,[a-z0-9-]+)*' "regions separated by commas, like europe-west1,europe-west4"
   well_formed RUNTIME 'python3(1[1-9]|[2-9][0-9])' "python311 or newer, like python313"
   well_formed TIER 'db-[a-z0-9-]+' "write it like db-f1-micro"
   well_formed POSTGRES 'POSTGRES_[1-9][0-9]' "write it like POSTGRES_16"
@@ -215,7 +173,7 @@ check_settings() {
   check_size
   check_list COUNTERS '[A-Za-z0-9._:/-]{1,100}\*?' "COUNTERS=likes,post-*"
   check_list ALLOWED_ORIGINS 'https?://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?' \
-    "ALLOWED_ORIGINS=https://blog.example, in lower case, without a path and without the default port"
+    "ALLOWED_ORIGINS=https://blog.example, in lower case and without a path"
   check_number MAX_COUNTERS 1000
   check_number CLICKS_PER_MINUTE 600
   [ -z "$DATABASE_URL" ] || check_url
@@ -223,27 +181,21 @@ check_settings() {
 
 # https://cloud.google.com/run/docs/configuring/services/memory-limits
 check_size() {
-  local mebibytes least=128 most=1024
+  local mebibytes least most
   well_formed CONCURRENCY '[1-9][0-9]{0,2}|1000' "a whole number from 1 to 1000"
   well_formed MIN_INSTANCES '0|[1-9][0-9]{0,2}' "a whole number from 0 to 999"
   well_formed MAX_INSTANCES '[1-9][0-9]{0,2}' "a whole number from 1 to 999"
   [ "$MIN_INSTANCES" -le "$MAX_INSTANCES" ] || abort "MIN_INSTANCES=$MIN_INSTANCES is more than MAX_INSTANCES=$MAX_INSTANCES"
-  well_formed CPU '1|2|4|6|8|0?\.[0-9]{1,3}' "1, 2, 4, 6 or 8, or a part of one like 0.5"
+  well_formed CPU '1|2|4|6|8' "1, 2, 4, 6 or 8 (less than one would take one request at a time)"
   well_formed MEMORY '[1-9][0-9]{0,4}(Mi|Gi)' "write it like 512Mi or 1Gi"
-  case "$CPU" in
-    *.*) [ "$CONCURRENCY" = 1 ] || abort "CPU=$CPU, less than one, takes one request at a time: set CONCURRENCY=1, or CPU=1" ;;
-    1 | 2) most=$((CPU * 4096)) ;;
-    4) least=2048 most=16384 ;;
-    *) least=4096 most=$((CPU * 4096)) ;;
-  esac
+  least=$((CPU < 4 ? 128 : CPU < 6 ? 2048 : 4096)) most=$((CPU * 4096))
   mebibytes=${MEMORY%?i}
-  case "$MEMORY" in *Gi) mebibytes=$((mebibytes * 1024)) ;; esac
-  if [ "$mebibytes" -lt "$least" ] || [ "$mebibytes" -gt "$most" ]; then
+  [ "$MEMORY" = "${MEMORY%Gi}" ] || mebibytes=$((mebibytes * 1024))
+  [ "$mebibytes" -ge "$least" ] && [ "$mebibytes" -le "$most" ] ||
     abort "MEMORY=$MEMORY does not go with CPU=$CPU, which takes ${least}Mi to ${most}Mi"
-  fi
 }
 
-# The rules of main.py; an empty variable takes the setting back.
+# The rules of main.py.
 check_list() { # variable, extended regular expression, example
   [ -n "${!1:-}" ] || return 0
   local rest="${!1}," entry entries=''
@@ -251,10 +203,9 @@ check_list() { # variable, extended regular expression, example
     entry=$(trim "${rest%%,*}")
     rest=${rest#*,}
     [ -n "$entry" ] || continue
-    case "$1 $entry" in
-      "ALLOWED_ORIGINS "*://*[!/]/) abort "ALLOWED_ORIGINS: '$entry' ends with a slash. Write it without: ${entry%/}" ;;
-      "ALLOWED_ORIGINS "http:*:80 | "ALLOWED_ORIGINS "https:*:443)
-        abort "ALLOWED_ORIGINS: '$entry' names the default port. Write it without: ${entry%:*}" ;;
+    case "$entry" in
+      http*://*[!/]/) abort "$1: '$entry' ends with a slash. Write it without: ${entry%/}" ;;
+      http:*:80 | https:*:443) abort "$1: '$entry' names the default port. Write it without: ${entry%:*}" ;;
     esac
     [[ "$entry" =~ ^($2)$ ]] || abort "$1: '$entry' is malformed. Write it like $3"
     entries="$entries,$entry"
@@ -273,26 +224,17 @@ EXAMPLE='postgresql://USER:PASSWORD@HOST:5432/DATABASE?sslmode=require'
 POSTGRES_URL='^postgres(ql)?(\+[A-Za-z0-9_]+)?://(([^:/?#@]*)(:([^/?#]*))?@)?'
 POSTGRES_URL=$POSTGRES_URL'(\[[0-9A-Fa-f:.]+\]|[^]:/?#@,[]*)(:([0-9]{1,5}))?(/([^/?#@]*))?(\?([^#]*))?$'
 
-decode() { # a part of a URL
-  local text=${1//\\/\\\\}
-  printf '%b' "${text//%/\\x}"
-}
-
-# Take a URL to pieces: url_user, url_password, url_host, url_port, url_database, url_query; 1 where it is none.
+# Take a URL to pieces, as db.py does: url_user, url_password, url_host, url_database; 1 where it is none.
 split_url() { # URL
   [[ "$1" =~ $POSTGRES_URL ]] || return 1
-  url_query="&${BASH_REMATCH[13]}" url_host=${BASH_REMATCH[7]} url_port=${BASH_REMATCH[9]}
+  url_query="&${BASH_REMATCH[13]}" url_host=${BASH_REMATCH[7]}
   url_user=${BASH_REMATCH[4]} url_password=${BASH_REMATCH[6]} url_database=${BASH_REMATCH[11]}
-  if parameter host; then url_host=$value; fi
-  if parameter port; then url_port=$value; fi
-  if parameter user; then url_user=$value; fi
-  if parameter password; then url_password=$value; fi
-  if parameter dbname; then url_database=$value; fi
+  ! parameter host || url_host=$value
+  ! parameter user || url_user=$value
+  ! parameter password || url_password=$value
+  ! parameter dbname || url_database=$value
+  ! parameter unix_sock || url_host=${value%/.s.PGSQL.*}
   url_host=$(decode "$url_host")
-  if parameter unix_sock; then
-    url_host=$(decode "$value")
-    url_host=${url_host%/.s.PGSQL.*}
-  fi
 }
 
 parameter() { # name; of the URL's query, into `value`
@@ -300,69 +242,48 @@ parameter() { # name; of the URL's query, into `value`
   value=${BASH_REMATCH[1]}
 }
 
-# Nothing of the URL is shown, for the password may be anywhere in one that is malformed.
+decode() { # a part of a URL
+  local text=${1//\\/\\\\}
+  printf '%b' "${text//%/\\x}"
+}
+
+# Nothing of the URL is shown, for in one that is malformed the password may be anywhere.
 check_url() {
-  local part file
+  local part
   case "$DATABASE_URL" in
     [\'\"]*) abort "DATABASE_URL begins with a quote. Leave the inner quotes out: DATABASE_URL='$EXAMPLE'" ;;
     psql*) abort "DATABASE_URL holds the whole psql command. Take only the URL in it, without its quotes: $EXAMPLE" ;;
-    *DATABASE_URL=*) abort "DATABASE_URL holds its own name once more. Take only what follows DATABASE_URL=" ;;
+    DATABASE_URL=* | export*) abort "DATABASE_URL holds its own name once more. Take only what follows DATABASE_URL=" ;;
     jdbc:*) abort "DATABASE_URL is written for Java. Write user and password before the host: $EXAMPLE" ;;
-    *host=*" "*) case "$DATABASE_URL" in *://*) ;; *) abort "DATABASE_URL is a list of words. Write it as a URL: $EXAMPLE" ;; esac ;;
+    host=* | user=* | dbname=*) abort "DATABASE_URL is a list of words. Write it as a URL: $EXAMPLE" ;;
   esac
   split_url "$DATABASE_URL" || abort "DATABASE_URL must look like $EXAMPLE, with one host,\
  and with @ : / ? # % in the password written as %40 %3A %2F %3F %23 %25"
   for part in "$url_user" "$url_password" "$url_host" "$url_database"; do
     case "$part" in
-      \[*[!]0-9A-Fa-f:.[]*\] | *\<*\>* | \*\** | *… | ... | USER | PASSWORD | HOST | DATABASE | *[Yy][Oo][Uu][Rr][-_]*)
+      \[*[!0-9A-Fa-f:.]*\] | *\<*\>* | \*\** | … | ... | USER | PASSWORD | HOST | DATABASE | *[Yy][Oo][Uu][Rr][-_]*)
         abort "DATABASE_URL holds a placeholder. Put the real user, password, host and database there" ;;
     esac
   done
   [ -n "$url_user" ] || abort "DATABASE_URL names no user. Write it like $EXAMPLE"
   [ -n "$url_host" ] || abort "DATABASE_URL names no host. Write it like $EXAMPLE"
-  case "${url_port:-5432}" in
-    *[!0-9]* | 0* | ??????*) abort "DATABASE_URL: the port must be a number from 1 to 65535, usually 5432" ;;
-  esac
-  [ "${url_port:-5432}" -le 65535 ] || abort "DATABASE_URL: the port must be a number from 1 to 65535, usually 5432"
-  if parameter sslcert || parameter sslkey; then
-    abort "DATABASE_URL: sslcert and sslkey are not supported. Use a user with a password"
-  fi
-  if parameter sslmode; then
-    case "$value" in
-      disable | allow | prefer | require | verify-ca | verify-full) ;;
-      *) abort "DATABASE_URL: sslmode must be one of disable, allow, prefer, require, verify-ca, verify-full" ;;
-    esac
-  fi
-  if parameter sslrootcert; then
-    file=$(decode "$value")
-    case "$file" in
-      system | /*) ;; # of the function's system
-      *) is_uploaded "$file" || abort "DATABASE_URL: sslrootcert names $file, which is not uploaded. A certificate is no secret:\
- put the file into static/ and write sslrootcert=static/${file##*/}" ;;
-    esac
-  fi
-}
-
-is_uploaded() { # file
-  [ -f "$1" ] || return 1
-  case "$1" in
-    *..*) return 1 ;;
-    static/*) ;;
-    *) has_line "!$1" <.gcloudignore ;;
-  esac
+  if parameter sslcert || parameter sslkey; then abort "DATABASE_URL: sslcert and sslkey are not supported. Use a password"; fi
+  ! parameter sslmode || [[ "$value" =~ ^(disable|allow|prefer|require|verify-ca|verify-full)$ ]] ||
+    abort "DATABASE_URL: sslmode must be one of disable, allow, prefer, require, verify-ca, verify-full"
+  ! parameter sslrootcert || [[ "$value" =~ ^(system|(/|%2[Ff]).*)$ ]] || [[ "$value" =~ ^static/[^/]+$ && -f "$value" ]] ||
+    abort "DATABASE_URL: the file of sslrootcert is not uploaded. A certificate is no secret: put it into static/, and write\
+ sslrootcert=static/${value##*/}"
 }
 
 # Each instance holds one connection; while a new revision takes over, those of the old one are still there.
 check_connections() {
   local most=$CONNECTIONS need=$((MAX_INSTANCES * 2 + 6))
-  if [ -z "$most" ] && [ "$kind" != other ]; then
-    case "$TIER" in
-      db-f1-micro) most=25 ;;
-      db-g1-small) most=50 ;;
-      *) most=100 ;;
-    esac
-  fi
-  [ -n "$most" ] || return 0
+  case "$most $kind $TIER" in
+    ' other '*) return 0 ;;
+    ' '*' db-f1-micro') most=25 ;;
+    ' '*' db-g1-small') most=50 ;;
+    ' '*) most=100 ;;
+  esac
   [ "$need" -le "$most" ] || abort "MAX_INSTANCES=$MAX_INSTANCES needs $MAX_INSTANCES x 1 connection, twice while a new revision\
  takes over, and 6 for administration: $need of the $most that the database takes. Lower it to $(((most - 6) / 2)), or take a larger TIER"
 }
@@ -370,57 +291,69 @@ check_connections() {
 check_account() {
   [ -n "$dry_run" ] || command -v gcloud >/dev/null ||
     abort "gcloud is missing. Install it: https://cloud.google.com/sdk/docs/install"
-  ask auth list --filter=status:ACTIVE '--format=value(account)'
+  look auth list --filter=status:ACTIVE '--format=value(account)'
   [ -n "$answer$dry_run" ] || abort "no account. Run: gcloud auth login"
-  ask projects describe "$PROJECT_ID" '--format=value(projectId)'
+  look projects describe "$PROJECT_ID" '--format=value(projectId)'
 }
 
 # --- What is there, and whose it is -----------------------------------------------------------------------------
 
 SETTINGS=(COUNTERS MAX_COUNTERS ALLOWED_ORIGINS CLICKS_PER_MINUTE)
-deployed=() # mark, version of the secret, state, sum of the files, and the settings
+deployed=('' '' '' '' '' '' '' '') # the function: mark, version of the secret, state, sum of the files, the settings
+secret_is='' function_is='' account_is='' # ours or foreign, where it is there
 enabled='' stored='' version='' state='' region='' protected='' databases='' users=''
-secret_is='' function_is='' account_is='' # absent, ours or foreign
-record_region='' record_instance='' made_instance='' record_database='' record_user=''
-mark="Made by the click counter's deploy.sh for $FUNCTION"
+record_region='' record_account='' record_instance='' made_instance='' record_database='' record_user=''
+url='' kind='' moved_in='' connection='' uri='' unchecked='' remove_instance='' gone='' kept=''
 
 is_enabled() { # service; what needs one that is not enabled cannot be there
   [ -n "$dry_run" ] || has_line "$1.googleapis.com" <<<"$enabled"
 }
 
-whose() { # mark, our mark
-  if [ -n "$dry_run" ] || [ "$1" = "$2" ]; then echo ours; else echo foreign; fi
-}
+whose() { if [ "$1" = "$2" ]; then echo ours; else echo foreign; fi; } # the answer's mark, our mark
 
 look_around() {
   step "what is there"
   local mine
-  secret_is=absent function_is=absent account_is=absent
-  ask services list --enabled "$project" '--format=value(config.name)'
+  look services list --enabled "$project" '--format=value(config.name)'
   enabled=$answer
-  # The secret's labels record which Cloud SQL instance the counts are in, and what of it was made here.
-  if is_enabled secretmanager && there_is secrets describe "$secret" "$project" \
-    --format='value[separator="|"](labels.made_by,labels.region,labels.instance,labels.instance_made,labels.database,labels.user)'; then
-    IFS='|' read -r mine record_region record_instance made_instance record_database record_user <<<"$answer"
-    secret_is=$(whose "$mine" click-counter)
+  ! is_enabled secretmanager || look_at_secret
+  from_record REGION "$record_region" europe-west1
+  from_record SERVICE_ACCOUNT "$record_account" "$FUNCTION"
+  account="$SERVICE_ACCOUNT@$PROJECT_ID.iam.gserviceaccount.com"
+  member="--member=serviceAccount:$account"
+  mark="Made by deploy.sh for the click counter $FUNCTION"
+  ! is_enabled cloudfunctions || look_at_function
+  if is_enabled iam; then
+    look iam service-accounts describe "$account" "$project" '--format=value[separator="|"](email,description)'
+    [ -z "$answer" ] || account_is=$(whose "${answer#*|}" "$mark")
   fi
-  if [ -n "$record_region" ] && [ "${REGION:-$record_region}" != "$record_region" ]; then
-    abort "$FUNCTION was deployed with REGION=$record_region. Use that, or choose another FUNCTION"
+}
+
+# The secret's labels record what was made, and which Cloud SQL instance the counts are in.
+look_at_secret() {
+  local labels=labels.made_by,labels.region,labels.account,labels.instance,labels.instance_made,labels.database,labels.user
+  look secrets describe "$secret" "$project" "--format=value[separator=\"|\"]($labels)"
+  [ -n "$answer" ] || return 0
+  IFS='|' read -r mine record_region record_account record_instance made_instance record_database record_user <<<"$answer"
+  secret_is=$(whose "$mine" click-counter)
+}
+
+look_at_function() {
+  local of_function='labels.made_by,labels.secret_version,state,labels.source'
+  look functions describe "$FUNCTION" --gen2 "--region=$REGION" "$project" \
+    "--format=value[separator=\"|\"]($of_function$(printf ',serviceConfig.environmentVariables.%s' "${SETTINGS[@]}"))"
+  if [ -n "$answer" ]; then
+    IFS='|' read -ra deployed <<<"$answer|end"
+    function_is=$(whose "${deployed[0]}" click-counter)
+  elif is_enabled run; then # every function has a service of its name; one without a function is somebody's
+    look run services describe "$FUNCTION" "--region=$REGION" "$project" '--format=value(metadata.name)'
+    [ -z "$answer" ] || function_is=foreign
   fi
-  REGION=${REGION:-${record_region:-europe-west1}}
-  if is_enabled cloudfunctions && there_is functions describe "$FUNCTION" --gen2 "--region=$REGION" "$project" \
-    "--format=value[separator=\"|\"](labels.made_by,labels.secret_version,state,labels.source$(
-      printf ',serviceConfig.environmentVariables.%s' "${SETTINGS[@]}"
-    ))"; then
-    IFS='|' read -ra deployed <<<"$answer"
-    function_is=$(whose "${deployed[0]:-}" click-counter)
-  elif is_enabled run && there_is run services describe "$FUNCTION" "--region=$REGION" "$project" \
-    '--format=value(metadata.name)'; then
-    function_is=foreign # Cloud Run's own: every function has a service of its name, too
-  fi
-  if is_enabled iam && there_is iam service-accounts describe "$account" "$project" '--format=value(description)'; then
-    account_is=$(whose "$answer" "$mark")
-  fi
+}
+
+from_record() { # variable, its record, its default
+  [ -z "$2" ] || [ "${!1:-$2}" = "$2" ] || abort "$FUNCTION was deployed with $1=$2. Use that, or choose another FUNCTION"
+  printf -v "$1" '%s' "${!1:-${2:-$3}}"
 }
 
 refuse() { # what, which variable chooses another
@@ -434,7 +367,7 @@ refuse_foreign() {
 }
 
 look_at_version() { # the newest one
-  ask secrets versions list "$secret" "$project" --limit=1 --format='value[separator="|"](name.basename(),state)'
+  look secrets versions list "$secret" "$project" --limit=1 '--format=value[separator="|"](name.basename(),state)'
   version=${answer%%|*}
 }
 
@@ -442,34 +375,30 @@ look_at_stored() {
   [ "$secret_is" = ours ] || return 0
   look_at_version
   case "$answer" in
-    *'|ENABLED')
-      ask secrets versions access "$version" "--secret=$secret" "$project"
-      stored=$answer
-      ;;
     *'|DISABLED') abort "version $version of the secret $secret is disabled. Enable it:\
  gcloud secrets versions enable $version --secret=$secret $project" ;;
+    *'|ENABLED')
+      look secrets versions access "$version" "--secret=$secret" "$project"
+      stored=$answer
+      ;;
   esac
 }
 
 # Which database: `kind` is made (in Cloud SQL, by this script), own (in this project's Cloud SQL, by its owner) or other.
 choose_database() {
-  local wanted
   url=$DATABASE_URL kind=made
-  [ -n "$url$take_back_url" ] || url=$stored
-  if [ -n "$url" ] && split_url "$url"; then
+  [ -n "$url" ] || { [ -n "$take_back_url" ] && ! is_made "$stored"; } || url=$stored
+  if [ -n "$url" ] && ! is_made "$url" && split_url "$url"; then
     case "$url_host" in
-      "/cloudsql/$PROJECT_ID:"*)
-        if ! [[ "$url" =~ $(made_url) ]]; then
-          kind=own INSTANCE=${url_host##*:} DATABASE=$url_database DATABASE_USER=$url_user
-        fi
-        ;;
+      "/cloudsql/$PROJECT_ID:"*) kind=own INSTANCE=${url_host##*:} ;;
       /cloudsql/*) abort "DATABASE_URL names a Cloud SQL instance of another project. It must be one of $PROJECT_ID" ;;
       *) kind=other ;;
     esac
   fi
   [ "$kind" = made ] || return 0
-  wanted="${INSTANCE:-$record_instance} ${DATABASE:-$record_database} ${DATABASE_USER:-$record_user}"
-  if [ -n "$record_instance" ] && [ "$wanted" != "$record_instance $record_database $record_user" ]; then
+  local recorded="$record_instance $record_database $record_user"
+  if [ "${INSTANCE:-$record_instance} ${DATABASE:-$record_database} ${DATABASE_USER:-$record_user}" != "$recorded" ] &&
+    [ -n "$record_instance" ]; then
     look_at_instance "$record_instance"
     [ -z "$state" ] || abort "the counts of $FUNCTION are in INSTANCE=$record_instance DATABASE=$record_database\
  DATABASE_USER=$record_user. Leave these variables out. To move, export the counts and run --teardown --with-database first"
@@ -481,16 +410,17 @@ choose_database() {
   DATABASE_USER=${DATABASE_USER:-${record_user:-clicks}}
 }
 
-# The URL of a user that was made here, whose password this script may set.
-made_url() {
-  printf '%s' "^postgresql://${record_user:-/}:([A-Za-z0-9._~-]+)@/$record_database"'[?]host=/cloudsql/'"$PROJECT_ID:[a-z0-9-]+:$record_instance\$"
+is_made() { # URL; whether it is that of the user that was made here; its password into `password`
+  local form="^postgresql://${record_user:-/}:([A-Za-z0-9._~-]+)@/$record_database"'\?host=/cloudsql/'
+  [[ "$1" =~ $form"$PROJECT_ID":[a-z0-9-]+:"$record_instance"$ ]] || return 1
+  password=${BASH_REMATCH[1]}
 }
 
 look_at_instance() { # instance
   state=''
   is_enabled sqladmin || return 0
-  ask sql instances list "$project" "--filter=name=$1" \
-    --format='value[separator="|"](state,region,settings.tier,settings.deletionProtectionEnabled)'
+  look sql instances list "$project" "--filter=name=$1" \
+    '--format=value[separator="|"](state,region,settings.tier,settings.deletionProtectionEnabled)'
   [ -z "$answer" ] || IFS='|' read -r state region TIER protected <<<"$answer"
 }
 
@@ -500,7 +430,7 @@ wait_for_instance() {
     case "$state" in
       PENDING_CREATE | MAINTENANCE) ;;
       '') abort "there is no Cloud SQL instance $INSTANCE" ;;
-      *) abort "the Cloud SQL instance $INSTANCE is $state. Start it, or look at it:\
+      *) abort "the Cloud SQL instance $INSTANCE is $state. Start it:\
  gcloud sql instances patch $INSTANCE $project --activation-policy=ALWAYS" ;;
     esac
     [ $((minutes += 1)) -le 20 ] || abort "the instance is $state for 20 minutes. Run ./deploy.sh again later: it goes on here."
@@ -511,20 +441,23 @@ wait_for_instance() {
 }
 
 look_at_databases() {
-  ask sql databases list "--instance=$INSTANCE" "$project" '--format=value(name)'
+  look sql databases list "--instance=$INSTANCE" "$project" '--format=value(name)'
   databases=$(grep -vxF postgres <<<"$answer" || :)
-  ask sql users list "--instance=$INSTANCE" "$project" '--format=value(name)'
+  look sql users list "--instance=$INSTANCE" "$project" '--format=value(name)'
   users=$answer
 }
 
 look_at_database() {
   [ "$kind" != other ] || return 0
   look_at_instance "$INSTANCE"
-  [ -z "$state" ] && [ "$kind" = made ] || [ -n "$dry_run" ] || wait_for_instance
+  [ -n "$dry_run" ] || { [ -z "$state" ] && [ "$kind" = made ]; } || wait_for_instance
   region=${region:-$REGION}
+  connection="$PROJECT_ID:$region:$INSTANCE"
+  local socket="/cloudsql/$connection/.s.PGSQL.5432"
+  [ ${#socket} -le 107 ] || abort "the socket's path $socket is longer than 107 bytes. Take a shorter INSTANCE"
   if [ "$kind" = own ]; then
-    [ "$url_host" = "/cloudsql/$PROJECT_ID:$region:$INSTANCE" ] || [ -n "$dry_run" ] ||
-      abort "DATABASE_URL: the instance $INSTANCE is at /cloudsql/$PROJECT_ID:$region:$INSTANCE"
+    [ "$url_host" = "/cloudsql/$connection" ] || [ -n "$dry_run" ] ||
+      abort "DATABASE_URL: the socket of the instance $INSTANCE is at /cloudsql/$connection"
   elif [ -z "$state" ]; then
     made_instance=yes
   else
@@ -536,9 +469,6 @@ look_at_database() {
     [ -n "$record_user" ] || ! has_line "$DATABASE_USER" <<<"$users" ||
       refuse "the user $DATABASE_USER in the instance $INSTANCE" DATABASE_USER
   fi
-  connection="$PROJECT_ID:$region:$INSTANCE"
-  local socket="/cloudsql/$connection/.s.PGSQL.5432"
-  [ ${#socket} -le 107 ] || abort "the socket's path $socket is longer than 107 bytes. Take a shorter INSTANCE"
 }
 
 # --- The steps --------------------------------------------------------------------------------------------------
@@ -560,32 +490,31 @@ make_service_account() {
     change iam service-accounts create "$SERVICE_ACCOUNT" "$project" "--display-name=Click counter" "--description=$mark"
   [ "$kind" != other ] || return 0
   look_at_role
-  [ -n "$answer" ] || change projects add-iam-policy-binding "$PROJECT_ID" "--member=serviceAccount:$account" \
-    --role=roles/cloudsql.client --condition=None
+  [ -n "$answer" ] ||
+    change projects add-iam-policy-binding "$PROJECT_ID" "$member" --role=roles/cloudsql.client --condition=None
 }
 
 look_at_role() {
-  ask projects get-iam-policy "$PROJECT_ID" '--flatten=bindings[].members' \
-    "--filter=bindings.members=serviceAccount:$account AND bindings.role=roles/cloudsql.client" '--format=value(bindings.role)'
+  look projects get-iam-policy "$PROJECT_ID" '--flatten=bindings[].members' '--format=value(bindings.role)' \
+    "--filter=bindings.members=serviceAccount:$account AND bindings.role=roles/cloudsql.client"
 }
 
 # The record is written before what it records is made: whatever is interrupted, a later run knows what is its own.
 make_secret() {
   step "secret $secret"
-  local replication=(--replication-policy=automatic) labels="made_by=click-counter,region=$REGION"
+  local replication=(--replication-policy=automatic) labels="made_by=click-counter,region=$REGION,account=$SERVICE_ACCOUNT"
   [ -z "$SECRET_LOCATIONS" ] || replication=(--replication-policy=user-managed "--locations=$SECRET_LOCATIONS")
   [ "$kind" != made ] ||
     labels="$labels,instance=$INSTANCE,instance_made=${made_instance:-no},database=$DATABASE,user=$DATABASE_USER"
-  if [ "$secret_is" != ours ]; then
+  if [ -z "$secret_is" ]; then
     change secrets create "$secret" "$project" "${replication[@]}" "--labels=$labels"
-  elif [ "$kind" = made ] && [ "$record_instance $recorded_as" != "$INSTANCE ${made_instance:-no}" ]; then
+  elif [ "$kind" = made ] && [ -z "$record_instance" ]; then
     change secrets update "$secret" "$project" "--update-labels=$labels"
   fi
-  ask secrets get-iam-policy "$secret" "$project" '--flatten=bindings[].members' \
+  look secrets get-iam-policy "$secret" "$project" '--flatten=bindings[].members' \
     --filter=bindings.role=roles/secretmanager.secretAccessor '--format=value(bindings.members)'
   has_line "serviceAccount:$account" <<<"$answer" ||
-    change secrets add-iam-policy-binding "$secret" "$project" "--member=serviceAccount:$account" \
-      --role=roles/secretmanager.secretAccessor
+    change secrets add-iam-policy-binding "$secret" "$project" "$member" --role=roles/secretmanager.secretAccessor
 }
 
 make_database() {
@@ -594,43 +523,40 @@ make_database() {
     change sql instances create "$INSTANCE" "$project" "--region=$region" "--database-version=$POSTGRES" \
       --edition=ENTERPRISE "--tier=$TIER" "--storage-size=$STORAGE_GB" --no-storage-auto-increase --deletion-protection \
       --backup --backup-start-time=03:00 --server-ca-mode=GOOGLE_MANAGED_INTERNAL_CA
-  elif [ "$made_instance" = yes ] && [ "$protected" = False ]; then # after a teardown that was interrupted
+  elif [ "$made_instance $protected" = "yes False" ]; then # after a teardown that was interrupted
     change sql instances patch "$INSTANCE" "$project" --deletion-protection
   fi
   step "database $DATABASE"
   has_line "$DATABASE" <<<"$databases" || change sql databases create "$DATABASE" "--instance=$INSTANCE" "$project"
 }
 
-# The URL holds the only copy of the password, so it is stored before the user gets it. A function that was deployed
-# with this version of the secret shows that the user has got it; in any other case it is set again.
+random() { od -An "-N$1" -tx1 /dev/urandom | tr -d ' \n'; } # bytes, in hexadecimal
+
 store_url() {
-  local password='' verb=create
+  step "the URL of the database"
   if [ "$kind" = made ]; then
-    if [[ "$url" =~ $(made_url) ]]; then
-      password=${BASH_REMATCH[1]}
-    else
-      password=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
-    fi
+    is_made "$url" || password=$(random 24)
     url="postgresql://$DATABASE_USER:$password@/$DATABASE?host=/cloudsql/$connection"
   fi
-  step "the URL of the database"
   if [ "$url" != "$stored" ]; then
-    change_with "$url" secrets versions add "$secret" "$project" --data-file=-
+    given=$url
+    change secrets versions add "$secret" "$project" --data-file=-
     look_at_version
   fi
   version=${version:-1}
-  [ "$kind" = made ] || return 0
-  step "database user $DATABASE_USER"
-  if has_line "$DATABASE_USER" <<<"$users"; then
-    [ "$version" != "${deployed[1]:-}" ] || return 0
-    verb=set-password
-  fi
-  change_with "--password: \"$password\"" \
-    sql users "$verb" "$DATABASE_USER" "--instance=$INSTANCE" "$project" --flags-file=-
 }
 
-uploaded_files() {
-  sed -n 's/^!\([^*]*[^*/]\)\/\{0,1\}$/\1/p' .gcloudignore | while read -r file; do find "$file" -type f; done | LC_ALL=C sort
+# The URL holds the only copy of the password, so it is stored before the user gets it. A function that was deployed
+# with this version of the secret shows that the user has got it; otherwise it is set, again if need be.
+make_user() {
+  step "database user $DATABASE_USER"
+  local verb=create
+  if has_line "$DATABASE_USER" <<<"$users"; then
+    [ "$version" != "${deployed[1]}" ] || return 0
+    verb=set-password
+  fi
+  given="--password: \"$password\""
+  change sql users "$verb" "$DATABASE_USER" "--instance=$INSTANCE" "$project" --flags-file=-
 }
 
 deploy_function() {
@@ -638,7 +564,7 @@ deploy_function() {
   local i variable source sets='' removes=''
   for i in 0 1 2 3; do
     variable=${SETTINGS[i]}
-    if [ -n "${!variable+set}" ] && [ "${!variable}" != "${deployed[i + 4]:-}" ]; then
+    if [ -n "${!variable+set}" ] && [ "${!variable}" != "${deployed[i + 4]}" ]; then
       if [ -n "${!variable}" ]; then sets="$sets|$variable=${!variable}"; else removes="$removes,$variable"; fi
     fi
   done
@@ -649,17 +575,18 @@ deploy_function() {
   )
   # Files and flags are summed up in a label, so that a second run finds that nothing has changed.
   source=$({
-    uploaded_files | while read -r file; do cksum "$file"; done
+    sed -n 's/^!\([^*]*[^*/]\)\/\{0,1\}$/\1/p' .gcloudignore | tr '\n' '\0' | xargs -0 -I{} find {} -type f | sort |
+      tr '\n' '\0' | xargs -0 cksum
     printf '%s\n' "${flags[@]}"
   } | cksum | tr ' ' -)
-  [ "$sets$removes ${deployed[*]:1:3}" != " $version ACTIVE $source" ] || return 0
+  [ "$sets$removes ${deployed[1]} ${deployed[2]} ${deployed[3]}" != " $version ACTIVE $source" ] || return 0
   [ -z "$sets" ] || flags+=("--update-env-vars=^|^${sets#|}")
   [ -z "$removes" ] || flags+=("--remove-env-vars=${removes#,}")
   change functions deploy "$FUNCTION" --gen2 "--region=$REGION" "$project" "${flags[@]}" \
     "--update-labels=made_by=click-counter,source=$source,secret_version=$version"
 }
 
-# What a function cannot be deployed with is set on the Cloud Run service that it is. A new revision usually keeps it.
+# What `functions deploy` has no flags for is set on the Cloud Run service that it makes. A new revision usually keeps it.
 attach_database() {
   step "the socket, and a faster start"
   local sockets boost latest update=() now='status.url
@@ -667,13 +594,11 @@ attach_database() {
     spec.template.metadata.annotations["run.googleapis.com/startup-cpu-boost"]
     metadata.annotations["run.googleapis.com/invoker-iam-disabled"]
     spec.traffic[].latestRevision'
-  ask run services describe "$FUNCTION" "--region=$REGION" "$project" \
+  look run services describe "$FUNCTION" "--region=$REGION" "$project" \
     "--format=value[separator=\"|\"]($(printf '%s' "$now" | tr -s '\n ' ','))"
   IFS='|' read -r uri sockets boost unchecked latest <<<"$answer"
-  if [ "$kind" != other ]; then
-    [ "$sockets" = "$connection" ] || update+=("--set-cloudsql-instances=$connection")
-  elif [ -n "$sockets" ]; then
-    update+=(--clear-cloudsql-instances)
+  if [ "$sockets" != "$connection" ]; then
+    if [ -n "$connection" ]; then update+=("--set-cloudsql-instances=$connection"); else update+=(--clear-cloudsql-instances); fi
   fi
   [ "$boost" = true ] || update+=(--cpu-boost)
   [ ${#update[@]} -eq 0 ] || change run services update "$FUNCTION" "--region=$REGION" "$project" "${update[@]}"
@@ -683,20 +608,18 @@ attach_database() {
   esac
 }
 
-# Last, for a policy may forbid it, and then the function works for those who may call it.
+# Late, for a policy may forbid it, and then the function works for those who may call it.
 open_to_all() {
   step "open to all visitors"
   [ "$unchecked" != true ] || return 0
-  ask run services get-iam-policy "$FUNCTION" "--region=$REGION" "$project" \
+  look run services get-iam-policy "$FUNCTION" "--region=$REGION" "$project" \
     '--flatten=bindings[].members' --filter=bindings.role=roles/run.invoker '--format=value(bindings.members)'
   has_line allUsers <<<"$answer" ||
     change run services add-iam-policy-binding "$FUNCTION" "--region=$REGION" "$project" --member=allUsers \
       --role=roles/run.invoker
 }
 
-value_of() { # JSON
-  sed -n 's/.*"value": *\([0-9][0-9]*\).*/\1/p' <<<"$1"
-}
+value_of() { sed -n 's/.*"value": *\([0-9][0-9]*\).*/\1/p' <<<"$1"; } # JSON
 
 smoke_test() {
   step "one click"
@@ -719,7 +642,7 @@ smoke_test() {
     printf '%s\n' "$uri"
     return
   fi
-  key=$(new_key)
+  key=$(random 16 | sed 's/^\(.\{8\}\)\(.\{4\}\)\(.\{4\}\)\(.\{4\}\)/\1-\2-\3-\4-/') # as a UUID
   before=$(value_of "$("${curl[@]}" "$uri/value")")
   "${curl[@]}" --retry 2 --output /dev/null --request POST --header "Idempotency-Key: $key" "$uri/click" || say "no answer"
   after=$(value_of "$("${curl[@]}" "$uri/value")")
@@ -730,62 +653,61 @@ smoke_test() {
   printf '%s\n' "$uri"
 }
 
-new_key() {
-  od -An -N16 -tx1 /dev/urandom | tr -d ' \n' | sed 's/^\(.\{8\}\)\(.\{4\}\)\(.\{4\}\)\(.\{4\}\)/\1-\2-\3-\4-/'
-}
-
 # --- And back ---------------------------------------------------------------------------------------------------
-
-gone='' stays=''
-goes() { gone="$gone  $1"$'\n'; }
-stays() { stays="$stays  $1"$'\n'; }
 
 plan() { # whose, what
   case "$1" in
-    ours) goes "$2" ;;
-    foreign) stays "$2, which this script did not make" ;;
+    ours) gone="$gone  $2"$'\n' ;;
+    foreign) kept="$kept  $2, which this script did not make"$'\n' ;;
+    kept) kept="$kept  $2"$'\n' ;;
   esac
 }
 
 plan_removal() {
-  local others=''
+  if [ -n "$dry_run" ]; then # all is there
+    function_is=ours account_is=ours secret_is=ours made_instance=yes
+    record_instance=click-counter record_database=clicks record_user=clicks
+  fi
   plan "$function_is" "the function $FUNCTION in $REGION"
   plan "$account_is" "the service account $SERVICE_ACCOUNT and its role"
-  [ -z "$record_instance" ] || look_at_instance "$record_instance"
-  if [ -n "$state" ]; then
-    INSTANCE=$record_instance DATABASE=$record_database DATABASE_USER=$record_user
-    if [ "$state" != FAILED ]; then
-      wait_for_instance
-      look_at_databases
-    fi
-    others=$(grep -vxF -- "$DATABASE" <<<"$databases" | paste -sd, - || :)
-    if [ -z "$with_database" ]; then
-      keep_secret=1
-      stays "the Cloud SQL instance $INSTANCE with the counts (database $DATABASE, user $DATABASE_USER)"
-      stays "the secret $secret, which knows its password; --with-database removes both"
-    elif [ "$made_instance" = yes ] && [ -z "$others" ]; then
-      remove_instance=1
-      goes "the Cloud SQL instance $INSTANCE WITH ALL COUNTS AND BACKUPS (database $DATABASE)"
-    else
-      goes "the database $DATABASE WITH ALL COUNTS, and the user $DATABASE_USER, in the Cloud SQL instance $INSTANCE"
-      stays "the Cloud SQL instance $INSTANCE and its other databases: ${others:-none}"
-    fi
-  elif [ -n "$with_database" ] && [ -z "$record_instance" ]; then
-    stays "every Cloud SQL instance: no secret $secret records that one was made here"
+  INSTANCE=$record_instance DATABASE=$record_database DATABASE_USER=$record_user
+  if [ -n "$INSTANCE" ]; then
+    look_at_instance "$INSTANCE"
+    state=${state:-${dry_run:+FAILED}}
+    [ -z "$state" ] || plan_removal_of_database
+  elif [ -n "$with_database" ]; then
+    plan kept "every Cloud SQL instance: no secret $secret records that the counts are in one"
   fi
-  [ -n "$keep_secret" ] || plan "$secret_is" "the secret $secret"
+  plan "$secret_is" "the secret $secret"
+}
+
+plan_removal_of_database() {
+  local others
+  if [ "$state" != FAILED ]; then # such a one holds nothing
+    wait_for_instance
+    look_at_databases
+  fi
+  others=$(grep -vxF -- "$DATABASE" <<<"$databases" | paste -sd, - || :)
+  if [ -z "$with_database" ]; then
+    secret_is=kept
+    plan kept "the Cloud SQL instance $INSTANCE with the counts (database $DATABASE, user $DATABASE_USER). The secret knows\
+ the password; --with-database removes both"
+  elif [ "$made_instance" = yes ] && [ -z "$others" ]; then
+    remove_instance=1
+    plan ours "the Cloud SQL instance $INSTANCE WITH ALL COUNTS AND BACKUPS (database $DATABASE)"
+  else
+    plan ours "the database $DATABASE WITH ALL COUNTS, and the user $DATABASE_USER, in the Cloud SQL instance $INSTANCE"
+    plan kept "the Cloud SQL instance $INSTANCE and its other databases: ${others:-none}"
+  fi
 }
 
 confirm() {
-  [ -z "$gone" ] || say "Removed from $PROJECT_ID:
-${gone%?}"
-  [ -z "$stays" ] || say "Kept:
-${stays%?}"
+  [ -z "$gone" ] || say "Removed from $PROJECT_ID:"$'\n'"${gone%?}"
+  [ -z "$kept" ] || say "Kept:"$'\n'"${kept%?}"
   [ -n "$gone" ] || { say "There is nothing to remove." && exit; }
   [ -z "$yes$dry_run" ] || return 0
-  local answer
   printf 'Remove this? [y/N] ' >&2
-  read -r answer || answer=
+  read -r answer || answer=''
   [ "$answer" = y ] || abort "nothing was removed"
 }
 
@@ -793,36 +715,30 @@ remove() {
   [ "$function_is" != ours ] || change functions delete "$FUNCTION" --gen2 "--region=$REGION" "$project"
   if [ "$account_is" = ours ]; then
     look_at_role
-    [ -z "$answer$dry_run" ] || change projects remove-iam-policy-binding "$PROJECT_ID" "--member=serviceAccount:$account" \
-      --role=roles/cloudsql.client --condition=None
+    [ -z "$answer$dry_run" ] ||
+      change projects remove-iam-policy-binding "$PROJECT_ID" "$member" --role=roles/cloudsql.client --condition=None
     change iam service-accounts delete "$account" "$project"
   fi
   if [ -n "$remove_instance" ]; then
     change sql instances patch "$INSTANCE" "$project" --no-deletion-protection
     change sql instances delete "$INSTANCE" "$project"
   elif [ -n "$with_database" ] && [ -n "$state" ]; then
-    if has_line "$DATABASE" <<<"$databases"; then
-      change sql databases delete "$DATABASE" "--instance=$INSTANCE" "$project"
-    fi
-    if has_line "$DATABASE_USER" <<<"$users"; then
-      change sql users delete "$DATABASE_USER" "--instance=$INSTANCE" "$project"
-    fi
+    ! has_line "$DATABASE" <<<"$databases" || change sql databases delete "$DATABASE" "--instance=$INSTANCE" "$project"
+    ! has_line "$DATABASE_USER" <<<"$users" || change sql users delete "$DATABASE_USER" "--instance=$INSTANCE" "$project"
   fi
   # The last one, for it holds the password and the record of what was made.
-  [ "$secret_is" != ours ] || [ -n "$keep_secret" ] || change secrets delete "$secret" "$project"
+  [ "$secret_is" != ours ] || change secrets delete "$secret" "$project"
 }
 
 check_settings
 check_account
 look_around
 if [ -n "$teardown" ]; then
-  keep_secret='' remove_instance=''
   plan_removal
   confirm
   remove
   exit
 fi
-recorded_as=$made_instance connection='' url='' kind='' moved_in='' unchecked='' uri=''
 refuse_foreign
 look_at_stored
 choose_database
@@ -833,6 +749,7 @@ make_service_account
 make_secret
 [ "$kind" != made ] || make_database
 store_url
+[ "$kind" != made ] || make_user
 deploy_function
 attach_database
 open_to_all

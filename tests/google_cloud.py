@@ -114,7 +114,7 @@ class GoogleCloud:
         words = [word for word in arguments if not word.startswith("--")]
         flags = dict(word[2:].partition("=")[::2] for word in arguments if word.startswith("--"))
         command = " ".join(words)
-        error = f"ERROR: (gcloud.{'.'.join(words[:3 if words[0] in ('iam', 'sql', 'run') else 2])})"
+        error = f"ERROR: (gcloud.{'.'.join(words[: 3 if words[0] in ('iam', 'sql', 'run') else 2])})"
         try:
             for start, text in self.failing.items():
                 if command.startswith(start):
@@ -145,7 +145,7 @@ class GoogleCloud:
             case ["projects", "describe", project]:
                 if project != PROJECT:
                     raise Refused(f"User [{state['account']}] does not have permission to access projects instance "
-                                  f"[{project}] (or it may not exist): The caller does not have permission")  # fmt: skip
+                                  f"[{project}] (or it may not exist): Permission denied")  # fmt: skip
                 return [{"projectId": project}]
             case ["services", "list"]:
                 return [{"config": {"name": service}} for service in state["services"]]
@@ -180,8 +180,8 @@ class GoogleCloud:
             case ["functions", "describe", _]:
                 self.enabled("cloudfunctions")
                 if name not in state["functions"] or state["functions"][name]["region"] != flags["region"]:
-                    raise Refused("ResponseError: status=[404], code=[Not Found], message=[Resource 'projects/my-project"
-                                  f"/locations/{flags['region']}/functions/{name}' was not found]")  # fmt: skip
+                    raise Refused("ResponseError: status=[404], code=[Not Found], message=[Resource 'projects/p/"
+                                  f"locations/{flags['region']}/functions/{name}' was not found]")  # fmt: skip
                 function = state["functions"][name]
                 return [{"state": function["state"], "labels": function["labels"],
                          "serviceConfig": {"uri": self.url, "environmentVariables": function["env"]}}]  # fmt: skip
@@ -199,7 +199,7 @@ class GoogleCloud:
         versions = self.secret(flags["secret"])["versions"]
         number = len(versions) if name == "latest" else int(name)
         if not versions:
-            raise Refused(f"NOT_FOUND: Secret [projects/{NUMBER}/secrets/{flags['secret']}] not found or has no versions.")
+            raise Refused(f"NOT_FOUND: Secret [projects/1/secrets/{flags['secret']}] not found or has no versions.")
         version = versions[number - 1]
         if version["state"] != "ENABLED":
             raise Refused(f"FAILED_PRECONDITION: Secret Version [projects/{NUMBER}/secrets/{flags['secret']}/versions/"
@@ -226,9 +226,9 @@ class GoogleCloud:
         service = self.state["services_run"][name]
         annotations = {"run.googleapis.com/cloudsql-instances": ",".join(service["sockets"]) or None,
                        "run.googleapis.com/startup-cpu-boost": "true" if service["boost"] else None}  # fmt: skip
-        return {"metadata": {"name": name, "annotations": {"run.googleapis.com/invoker-iam-disabled": service["unchecked"]}},
-                "status": {"url": self.url},
-                "spec": {"template": {"metadata": {"annotations": annotations}}, "traffic": service["traffic"]}}  # fmt: skip
+        of_service = {"run.googleapis.com/invoker-iam-disabled": service["unchecked"]}
+        spec = {"template": {"metadata": {"annotations": annotations}}, "traffic": service["traffic"]}
+        return {"metadata": {"name": name, "annotations": of_service}, "status": {"url": self.url}, "spec": spec}
 
     # --- Changes ------------------------------------------------------------------------------------------------
 
@@ -305,10 +305,9 @@ class GoogleCloud:
         instances, name = self.state["instances"], words[-1]
         match words[1:3]:
             case ["instances", "create"]:
-                self.check(name not in instances, "The Cloud SQL instance already exists. When you delete an instance, you "
-                           "can't reuse the name of the deleted instance until one week from the deletion date.")  # fmt: skip
-                instances[name] = {"state": "RUNNABLE", "region": flags["region"], "tier": flags["tier"],
-                                   "protected": "deletion-protection" in flags, "databases": [], "users": {}}  # fmt: skip
+                self.check(name not in instances, "The Cloud SQL instance already exists.")
+                instances[name] = {"state": "RUNNABLE", "region": flags["region"], "tier": flags["tier"], "users": {},
+                                   "databases": [], "protected": "deletion-protection" in flags}  # fmt: skip
             case ["instances", "patch"]:
                 instances[name]["protected"] = "deletion-protection" in flags
             case ["instances", "delete"]:
@@ -339,8 +338,9 @@ class GoogleCloud:
         for variable in flags.get("remove-env-vars", "").split(","):
             function["env"].pop(variable, None)
         function["labels"].update(pairs(flags["update-labels"]))
+        traffic = [{"latestRevision": True, "percent": 100}]
         services.setdefault(name, {"region": flags["region"], "sockets": [], "boost": False, "invokers": [],
-                                   "unchecked": None, "traffic": [{"latestRevision": True, "percent": 100}]})  # fmt: skip
+                                   "unchecked": None, "traffic": traffic})  # fmt: skip
         if "allow-unauthenticated" in flags and "allUsers" not in services[name]["invokers"]:
             self.make_run("add-iam-policy-binding", services[name], {"member": "allUsers"})
 
@@ -349,8 +349,9 @@ class GoogleCloud:
             case "update-traffic":
                 service["traffic"] = [{"latestRevision": True, "percent": 100}]
             case "add-iam-policy-binding":
-                self.check("domains" not in self.policies or flags["member"] != "allUsers", "One or more users named in "
-                           "the policy do not belong to a permitted customer, perhaps due to an organization policy.")  # fmt: skip
+                self.check("domains" not in self.policies or flags["member"] != "allUsers",
+                           "One or more users named in the policy do not belong to a permitted customer, "
+                           "perhaps due to an organization policy.")  # fmt: skip
                 service["invokers"].append(flags["member"])
             case "update":
                 service["boost"] = service["boost"] or "cpu-boost" in flags

@@ -1,7 +1,8 @@
-"""deploy.sh against a stand-in Google Cloud that keeps state, and every command it gives against the real gcloud's parser."""
+"""deploy.sh against a stand-in Google Cloud that keeps state, and every command against the real gcloud's parser."""
 
 import copy
 import itertools
+import json
 import os
 import re
 import shlex
@@ -13,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 from google_cloud import NUMBER, GoogleCloud
-from servers import COUNTER, PASSWORD, ROOT, Client, copy_function, free_port, wait_until
+from servers import COUNTER, PASSWORD, ROOT, Client, copy_function, free_port, new_key, wait_until
 
 URL = "postgresql://u:p%40s$`\"'\\;&|* word@host.example:5432/d?sslmode=require"
 SECRET = "click-counter-database-url"
@@ -235,7 +236,7 @@ def test_after_an_interruption_anywhere_the_next_run_completes(project, prepare,
     start = copy.deepcopy(cloud.state)
     count = len(project.deployed(*arguments, **settings))
     complete = without_passwords(cloud.state)
-    assert count >= 4
+    assert count >= 3
     between = start
     for number in range(1, count + 1):
         for when in ("before", "after"):
@@ -293,11 +294,17 @@ LOOKS = ["auth list", "projects describe", "services list", "secrets describe", 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
 def test_look_up_that_fails_is_not_taken_for_an_answer(project, odd):
     project.deployed()
-    looks = {" ".join(call[:3]) for call in project.cloud.calls} - set(map(" ".join, (c[:3] for c in project.cloud.changed)))
-    assert all(any(look.startswith(known) for known in LOOKS) for look in looks), looks
+    looks = [" ".join(call) for call in project.cloud.calls if call not in project.cloud.changed]
+    assert [look for look in looks if not look.startswith(tuple(LOOKS))] == []
     for look in LOOKS:
         project.cloud.failing = {look: f"ERROR: (gcloud.{look.replace(' ', '.')}) {odd}"}
         project.refused(odd, "it goes on here")
+
+
+MISSED_IN_AN_EMPTY_PROJECT = [
+    "functions describe", "iam service-accounts describe", "secrets describe", "sql instances list",
+    "sql databases list", "sql users list", "secrets versions access",
+]  # fmt: skip
 
 
 def test_look_up_that_fails_on_the_way_is_no_absence(project):
@@ -306,8 +313,7 @@ def test_look_up_that_fails_on_the_way_is_no_absence(project):
         project.cloud.state = GoogleCloud().state
         project.cloud.failing = {look: ODD["no right"]}
         if project.deploy().returncode == 0:
-            assert look in ("functions describe", "iam service-accounts describe", "secrets describe", "sql instances list",
-                            "sql databases list", "sql users list", "secrets versions access")  # fmt: skip
+            assert look in MISSED_IN_AN_EMPTY_PROJECT
         project.cloud.failing = {}
         project.deployed()
         check_password(project)
@@ -333,7 +339,7 @@ def test_disabled_version_of_the_secret_is_named(project):
 
 
 def others_function(state):
-    state["functions"]["click-counter"] = {"state": "ACTIVE", "region": "europe-west1", "env": {}, "labels": {"team": "b"}}
+    state["functions"]["click-counter"] = {"state": "ACTIVE", "region": "europe-west1", "env": {}, "labels": {}}
     others_service(state)
 
 
@@ -352,7 +358,7 @@ def others_account(state):
 
 
 def account_of_another_counter(state):
-    state["accounts"][ACCOUNT] = "Made by the click counter's deploy.sh for likes"
+    state["accounts"][ACCOUNT] = "Made by deploy.sh for the click counter likes"
 
 
 def others_default_instance(state):
@@ -373,7 +379,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize(("make", "words"), FOREIGN.values(), ids=FOREIGN)
 def test_what_somebody_else_made_is_neither_overwritten_nor_removed(project, make, words):
-    services = "run cloudfunctions secretmanager iam sqladmin".split()
+    services = ["run", "cloudfunctions", "secretmanager", "iam", "sqladmin"]
     project.state["services"] = [f"{service}.googleapis.com" for service in services]
     make(project.state)
     project.refused(*words)
@@ -461,9 +467,10 @@ def test_policy_against_all_users_leaves_a_function_that_works_and_names_the_rem
     done = project.deploy()
     assert done.returncode == 2
     assert "do not belong to a permitted customer" in done.stderr
-    assert "gcloud run services update click-counter --region=europe-west1 --project=my-project --no-invoker-iam-check" in (
-        done.stderr
+    remedy = (
+        "gcloud run services update click-counter --region=europe-west1 --project=my-project --no-invoker-iam-check"
     )
+    assert remedy in done.stderr
     assert project.state["services_run"]["click-counter"]["sockets"] == [CONNECTION]
     project.state["services_run"]["click-counter"]["unchecked"] = "true"  # what the remedy does
     assert project.deployed() == []
@@ -526,14 +533,14 @@ def test_the_script_and_the_function_take_the_same_settings(project):
         environment = {"PATH": os.environ["PATH"], "DATABASE_URL": URL, row[0]: row[1]}
         return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
 
+    wrong = []
     with ThreadPoolExecutor(2) as pool:
         for (variable, value, right), started in zip(SETTINGS, pool.map(function_takes, SETTINGS), strict=True):
             done = project.deploy("--dry-run", **{variable: value})
-            assert done.returncode == (0 if right else 2), (variable, value, done.stderr)
-            assert started.returncode == (0 if right else 1), (variable, value, started.stderr)
-            if not right:
-                assert variable in started.stderr
-                assert f"deploy.sh: {variable}" in done.stderr
+            says = f"deploy.sh: {variable}" in done.stderr and variable in started.stderr
+            if (done.returncode, started.returncode, says) != ((0, 0, False) if right else (2, 1, True)):
+                wrong.append((variable, value, done.stderr, started.stderr))
+    assert wrong == []
     assert project.cloud.calls == []
 
 
@@ -551,7 +558,7 @@ def test_the_script_and_the_function_take_the_same_settings(project):
         ({"STORAGE_GB": "9"}, "STORAGE_GB='9' is malformed: a whole number from 10"),
         ({"RUNTIME": "python310"}, "RUNTIME='python310' is malformed: python311 or newer"),
         ({"CPU": "3"}, "CPU='3' is malformed: 1, 2, 4, 6 or 8"),
-        ({"CPU": "0.5"}, "CPU=0.5, less than one, takes one request at a time: set CONCURRENCY=1, or CPU=1"),
+        ({"CPU": "0.5"}, "less than one would take one request at a time"),
         ({"CPU": "4"}, "MEMORY=512Mi does not go with CPU=4, which takes 2048Mi to 16384Mi"),
         ({"MEMORY": "512"}, "MEMORY='512' is malformed: write it like 512Mi or 1Gi"),
         ({"MEMORY": "8Gi"}, "MEMORY=8Gi does not go with CPU=1, which takes 128Mi to 4096Mi"),
@@ -593,12 +600,11 @@ def test_bad_setting_is_refused_before_anything_is_done(project, variables, word
         ("postgresql://u:hunter2@/d", "names no host"),
         ("postgresql://u:hunter2@a,b/d", "with one host"),
         ("postgresql://u:hunter#2@h/d", "written as %40"),
-        ("postgresql://u:hunter2@h:0/d", "the port must be a number"),
         ("postgresql://u:hunter2@h/d?sslmode=on", "sslmode must be one of"),
         ("postgresql://u:hunter2@h/d?sslcert=a.pem", "sslcert and sslkey are not supported"),
         ("postgresql://u:hunter2@h/d?sslmode=verify-full&sslrootcert=ca.pem", "sslrootcert=static/ca.pem"),
         ("postgresql://u:hunter2@h/d?sslrootcert=static/../README.md", "sslrootcert"),
-        ("postgresql://u:hunter2@/d?host=/cloudsql/theirs:europe-west1:db", "of another project. It must be one of my-project"),
+        ("postgresql://u:hunter2@/d?host=/cloudsql/theirs:europe-west1:db", "of another project. It must be"),
     ],
 )  # fmt: skip
 def test_database_url_that_cannot_work_is_told_from_one_that_can(project, url, words):
@@ -650,7 +656,8 @@ def test_url_that_readme_tells_to_export_is_still_the_same_database(project):
     done = project.deploy("--dry-run", DATABASE_URL=stored, MAX_INSTANCES="10")
     assert (done.returncode, "26 of the 25" in done.stderr) == (2, True)
     project.refused("there is no Cloud SQL instance gone", DATABASE_URL=stored.replace("click-counter", "gone"))
-    project.refused("is at /cloudsql/my-project:europe-west1", DATABASE_URL=SOCKETS["host"].replace("prod", "click-counter"))
+    elsewhere = SOCKETS["host"].replace("prod", "click-counter")
+    project.refused("is at /cloudsql/my-project:europe-west1", DATABASE_URL=elsewhere)
 
 
 def test_tier_of_an_instance_that_is_there_decides_how_many_instances_it_takes(project):
@@ -736,7 +743,8 @@ def test_real_gcloud_writes_the_password_to_no_file(tmp_path):
 def test_help_is_shown_from_any_folder_and_names_every_variable():
     done = subprocess.run(["tests/../deploy.sh", "--help"], cwd=ROOT, capture_output=True, text=True)
     script = (ROOT / "deploy.sh").read_text()
-    variables = set(re.findall(r"^([A-Z_]+)=\$\{\1", script, re.MULTILINE)) | {"COUNTERS", "CLICKS_PER_MINUTE"}
+    settings = re.findall(r"^SETTINGS=\((.*)\)", script, re.MULTILINE)[0].split()
+    variables = {*settings, "DATABASE_URL", *re.findall(r'"\$\{([A-Z_]+):=', script)}
     assert len(variables) > 15
     assert [variable for variable in variables if variable not in done.stdout] == []
 
@@ -787,9 +795,17 @@ def test_dry_run_tells_looks_from_changes_and_calls_nothing(project):
         assert kinds == {"look:", "change:"}
         if "--teardown" not in arguments:
             assert "--update-env-vars=^|^COUNTERS=likes,post-*" in shlex.split(done.stdout)
-            assert done.stdout.splitlines()[-1] == "change: curl --request POST https://click-counter-XXXX.run.app/click"
+            assert (
+                done.stdout.splitlines()[-1] == "change: curl --request POST https://click-counter-XXXX.run.app/click"
+            )
         assert "\\" not in done.stdout
     assert project.cloud.calls == []
+
+
+def shape(command):
+    """What the parser checks: of values only those of --format and --filter, and of dictionaries."""
+    return command[:3], *sorted(word if "(" in word or "^" in word else word.split("=")[0] for word in command[3:]
+                                if word.startswith("--"))  # fmt: skip
 
 
 @needs_gcloud
@@ -810,29 +826,29 @@ def test_every_command_parses_with_the_real_gcloud(project, tmp_path):
     project.deployed(INSTANCE="prod", SECRET_LOCATIONS="europe-west1,europe-west4")
     project.deployed("--teardown", "--with-database", "--yes")
     commands |= {tuple(call) for call in project.cloud.calls}
+    commands = {shape(command): command for command in sorted(commands)}.values()
     # What its messages and README tell to run.
-    for line in re.findall(r"`(gcloud (?:sql|run|secrets)[^`]*)`", (ROOT / "README.md").read_text()):
-        commands.add((*shlex.split(line)[1:], "--project=my-project"))
-    commands.add(("run", "services", "update", "f", "--region=r", "--project=p", "--no-invoker-iam-check"))
-    commands.add(("sql", "instances", "patch", "i", "--project=p", "--activation-policy=ALWAYS"))
-    commands.add(("secrets", "versions", "enable", "1", "--secret=s", "--project=p"))
-    commands.add(("functions", "logs", "read", "f", "--gen2", "--region=r", "--project=p"))
+    readme = (ROOT / "README.md").read_text().partition("## Deploy it\n")[2].partition("\n## ")[0]
+    told = ["run services update f --region=r --no-invoker-iam-check", "functions logs read f --gen2 --region=r",
+            "sql instances patch i --activation-policy=ALWAYS", "secrets versions enable 1 --secret=s",
+            *re.findall(r"`gcloud ((?:sql|run|secrets)[^`]*)`", readme)]  # fmt: skip
+    commands = [*commands, *((*shlex.split(line), "--project=p") for line in told)]
     assert len(commands) > 40
     environment = {**os.environ, "CLOUDSDK_CONFIG": str(tmp_path / "config"), "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"}
     environment["CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK"] = "1"
 
-    def parse(command):
-        done = subprocess.run([GCLOUD, *command], input='--password: "x"\n', capture_output=True, text=True,
-                              env=environment, cwd=ROOT)  # fmt: skip
-        return command, done.returncode, done.stderr
-
-    with ThreadPoolExecutor(2) as pool:
-        for command, code, said in pool.map(parse, sorted(commands)):
-            expected = 0 if command[:2] == ("auth", "list") else 1
-            assert code == expected, (command, said)
-            assert expected == 0 or "active account" in said, (command, said)
-        _, code, _ = parse(("functions", "deploy", "x", "--no-such-flag"))
-        assert code == 2
+    found = subprocess.run([GCLOUD, "info", "--format=value(installation.sdk_root,basic.python_location)"],
+                           capture_output=True, text=True, check=True, env=environment)  # fmt: skip
+    root, python = found.stdout.rstrip("\n").split("\t")
+    wrong = ["functions", "deploy", "x", "--no-such-flag"]
+    parser = [python, "-S", ROOT / "tests" / "parse_gcloud.py"]
+    done = subprocess.run(parser, input=json.dumps([*commands, wrong]), capture_output=True, text=True, cwd=ROOT,
+                          env={**environment, "PYTHONPATH": f"{root}/lib"})  # fmt: skip
+    *answers, (code, _) = map(json.loads, done.stdout.splitlines())
+    assert code == 2
+    for command, (code, said) in zip(commands, answers, strict=True):
+        expected = (0, "") if command[:2] == ("auth", "list") else (1, "active account")
+        assert (code, expected[1] in said) == (expected[0], True), (command, said)
 
 
 @needs_gcloud
@@ -855,9 +871,9 @@ def test_function_as_uploaded_counts_through_the_socket_of_cloud_sql(tmp_path, p
     """A copy of just the uploaded files, in a fresh environment, started as the buildpack starts it."""
     copied = copy_function(tmp_path / "uploaded")
     programs = tmp_path / "venv" / "bin"
-    subprocess.run([sys.executable, "-m", "venv", programs.parent], check=True)
-    install = [programs / "pip", "install", "--quiet", "--disable-pip-version-check", "-r", copied / "requirements.txt"]
-    subprocess.run(install, check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", programs.parent], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", programs / "python", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "-r", copied / "requirements.txt"], check=True)
     port, name = free_port(), postgres.new_database()
     with postgres.cloud_sql() as folder:
         url = f"postgresql://postgres:{quote(PASSWORD, safe='')}@/{name}?host={folder}"
@@ -865,10 +881,11 @@ def test_function_as_uploaded_counts_through_the_socket_of_cloud_sql(tmp_path, p
                        "FUNCTION_TARGET": "handler", "FUNCTION_SIGNATURE_TYPE": "http",
                        "DATABASE_URL": url}  # fmt: skip
         process = subprocess.Popen([programs / "functions-framework"], cwd=copied, env=environment)
-        client = Client(port)
+        client, key = Client(port), new_key()
         try:
-            wait_until(lambda: process.poll() is not None or client.answers())
-            assert client.click().json() == {"name": COUNTER, "value": 1}
+            wait_until(lambda: process.poll() is not None or client.answers(), 60)
+            wait_until(lambda: client.click(key=key).status == 200, 60)  # 503 on a machine that is very busy
+            assert client.click(key=key).json() == {"name": COUNTER, "value": 1}
         finally:
             client.connection.close()
             process.terminate()
