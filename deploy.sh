@@ -135,7 +135,7 @@ remedy() { # command, what gcloud said
     *gcp.resourceLocations*) printf '%s' "A policy of your organisation permits only some locations. Choose them with REGION" \
       " and, for the secret, like SECRET_LOCATIONS=europe-west1,europe-west4." ;;
     *"permitted customer"* | *allowedPolicyMemberDomains*) printf '%s' "A policy of your organisation" \
-      " (iam.allowedPolicyMemberDomains) forbids what all may call. The function works for those whom you permit to call it." \
+      " (iam.allowedPolicyMemberDomains) forbids opening it to everybody. It works for those whom you permit to call it." \
       " To open it, have the policy permit allUsers in this project, or switch the check off:" \
       " gcloud run services update $FUNCTION --region=$REGION $project --no-invoker-iam-check." ;;
     "sql instances create: "*) printf '%s' "Mend what it says above. INSTANCE chooses another name, REGION another place," \
@@ -396,18 +396,25 @@ choose_database() {
     esac
   fi
   [ "$kind" = made ] || return 0
-  local recorded="$record_instance $record_database $record_user"
-  if [ "${INSTANCE:-$record_instance} ${DATABASE:-$record_database} ${DATABASE_USER:-$record_user}" != "$recorded" ] &&
-    [ -n "$record_instance" ]; then
+  if ! is_recorded; then
     look_at_instance "$record_instance"
-    [ -z "$state" ] || abort "the counts of $FUNCTION are in INSTANCE=$record_instance DATABASE=$record_database\
- DATABASE_USER=$record_user. Leave these variables out. To move, export the counts and run --teardown --with-database first"
+    [ -z "$state" ] || counts_are_elsewhere
     record_instance='' made_instance='' record_database='' record_user='' url='' # all of that is gone
   fi
   moved_in=$INSTANCE$record_instance
   INSTANCE=${INSTANCE:-${record_instance:-click-counter}}
   DATABASE=${DATABASE:-${record_database:-clicks}}
   DATABASE_USER=${DATABASE_USER:-${record_user:-clicks}}
+}
+
+is_recorded() { # whether the variables agree with the record, if there is one
+  [ -z "$record_instance" ] || [ "$record_instance $record_database $record_user" = \
+    "${INSTANCE:-$record_instance} ${DATABASE:-$record_database} ${DATABASE_USER:-$record_user}" ]
+}
+
+counts_are_elsewhere() {
+  abort "the counts of $FUNCTION are in INSTANCE=$record_instance DATABASE=$record_database DATABASE_USER=$record_user.\
+ Leave these variables out. To move, export the counts and run --teardown --with-database first"
 }
 
 is_made() { # URL; whether it is that of the user that was made here; its password into `password`
@@ -670,10 +677,11 @@ plan_removal() {
   fi
   plan "$function_is" "the function $FUNCTION in $REGION"
   plan "$account_is" "the service account $SERVICE_ACCOUNT and its role"
+  is_recorded || counts_are_elsewhere
   INSTANCE=$record_instance DATABASE=$record_database DATABASE_USER=$record_user
   if [ -n "$INSTANCE" ]; then
     look_at_instance "$INSTANCE"
-    state=${state:-${dry_run:+FAILED}}
+    state=${state:-${dry_run:+RUNNABLE}}
     [ -z "$state" ] || plan_removal_of_database
   elif [ -n "$with_database" ]; then
     plan kept "every Cloud SQL instance: no secret $secret records that the counts are in one"
