@@ -62,13 +62,14 @@ DATABASE_URL=$(trim "${DATABASE_URL:-}")
 : "${TIER:=db-f1-micro}" "${POSTGRES:=POSTGRES_16}" "${STORAGE_GB:=10}" "${CONNECTIONS:=}"
 # Where these are not given, the record of an earlier run decides, and then the default.
 : "${REGION:=}" "${SERVICE_ACCOUNT:=}" "${INSTANCE:=}" "${DATABASE:=}" "${DATABASE_USER:=}"
+given_instance=$INSTANCE
 
 secret="$FUNCTION-database-url"
 project="--project=$PROJECT_ID"
 
 # --- Calling gcloud ---------------------------------------------------------------------------------------------
 
-given=''
+given='' just_enabled=''
 errors=$(mktemp)
 trap 'rm -f "$errors"' EXIT
 
@@ -86,16 +87,22 @@ show() { # look or change, command
 
 # Look at something; `answer` is what gcloud prints, and empty where there is no such thing, as always in a dry run.
 look() { # arguments of gcloud
+  local said try
   answer=''
   if [ -n "$dry_run" ]; then
     show look gcloud "$@"
-  elif ! answer=$(gcloud "$@" 2>"$errors" </dev/null); then
-    answer=''
-    is_not_found "$1 $2" "$(cat "$errors")" || abort "this look-up failed: gcloud $1 $2 $3
-$(cat "$errors")
+    return
+  fi
+  for try in 1 2 3 4 5 6; do
+    if answer=$(gcloud "$@" 2>"$errors" </dev/null); then return; fi
+    answer='' said=$(cat "$errors")
+    if is_not_found "$1 $2" "$said"; then return; fi
+    if [ -z "$just_enabled" ] || ! passes "$said" "$try"; then break; fi
+  done
+  abort "this look-up failed: gcloud $1 $2 $3
+$said
 It changed nothing. Mend what gcloud says$([ "$1" != projects ] || printf ', or choose another PROJECT_ID (gcloud projects list),')\
  and run ./deploy.sh again: it goes on here."
-  fi
 }
 
 # What gcloud says where there is no such thing, and nothing else: a network that is away, a missing right and a
@@ -110,8 +117,7 @@ is_not_found() { # command, what gcloud said
   esac
 }
 
-# Change something; what gcloud says goes to standard error. What was just made is not known everywhere at once, and a
-# function that was just removed may still hold its connection: try again. `given`, if set, comes on standard input.
+# Change something; what gcloud says goes to standard error. `given`, if set, comes on standard input.
 change() { # arguments of gcloud
   local said try input=$given
   given=''
@@ -121,13 +127,21 @@ change() { # arguments of gcloud
   fi
   for try in 1 2 3 4 5 6; do
     said=$(printf '%s' "$input" | gcloud "$@" 2>&1 | tee >(cat >&2)) && return
-    case "$said" in
-      *"does not exist"* | *"has not been used"* | *SERVICE_DISABLED* | *"being accessed by other users"*) ;;
-      *) break ;;
-    esac
-    [ "$try" = 6 ] || { say "not known everywhere yet: trying again in 10 s" && sleep 10; }
+    passes "$said" "$try" || break
   done
   abort "this failed: gcloud $1 $2 $3. $(remedy "$1 $2 $3" "$said") Run ./deploy.sh again: it goes on here."
+}
+
+# What was just made or enabled is not known everywhere at once, and a function that was just removed may still hold its
+# connection: wait.
+passes() { # what gcloud said, which attempt this was
+  case "$1" in
+    *"does not exist"* | *"has not been used"* | *SERVICE_DISABLED* | *"being accessed by other users"*) ;;
+    *) return 1 ;;
+  esac
+  [ "$2" -lt 6 ] || return 1
+  say "not known everywhere yet: trying again in 10 s"
+  sleep 10
 }
 
 remedy() { # command, what gcloud said
@@ -261,7 +275,7 @@ check_url() {
  and with @ : / ? # % in the password written as %40 %3A %2F %3F %23 %25"
   for part in "$url_user" "$url_password" "$url_host" "$url_database"; do
     case "$part" in
-      \[*[!0-9A-Fa-f:.]*\] | *\<*\>* | \*\** | … | ... | USER | PASSWORD | HOST | DATABASE | *[Yy][Oo][Uu][Rr][-_]*)
+      \[*[!0-9A-Fa-f:.]*\] | \<*\> | \*\** | … | ... | USER | PASSWORD | HOST | DATABASE | *[Yy][Oo][Uu][Rr][-_]*)
         abort "DATABASE_URL holds a placeholder. Put the real user, password, host and database there" ;;
     esac
   done
@@ -302,20 +316,17 @@ SETTINGS=(COUNTERS MAX_COUNTERS ALLOWED_ORIGINS CLICKS_PER_MINUTE)
 deployed=('' '' '' '' '' '' '' '') # the function: mark, version of the secret, state, sum of the files, the settings
 secret_is='' function_is='' account_is='' # ours or foreign, where it is there
 enabled='' stored='' version='' state='' region='' protected='' databases='' users=''
-record_region='' record_account='' record_instance='' made_instance='' record_database='' record_user=''
-url='' kind='' moved_in='' connection='' uri='' unchecked='' remove_instance='' gone='' kept=''
+record_region='' record_account='' record_instance='' record_made='' record_database='' record_user=''
+url='' kind='' made='' connection='' uri='' unchecked='' remove_instance='' gone='' kept=''
 
-is_enabled() { # service; what needs one that is not enabled cannot be there
-  [ -n "$dry_run" ] || has_line "$1.googleapis.com" <<<"$enabled"
+is_enabled() { # service; all were, once there is a secret, so that a teardown must not take what it cannot see for absent
+  [ -n "$dry_run" ] || has_line "$1.googleapis.com" <<<"$enabled" || [ "$teardown$secret_is" = 1ours ]
 }
 
 whose() { if [ "$1" = "$2" ]; then echo ours; else echo foreign; fi; } # the answer's mark, our mark
 
 look_around() {
   step "what is there"
-  local mine
-  look services list --enabled "$project" '--format=value(config.name)'
-  enabled=$answer
   ! is_enabled secretmanager || look_at_secret
   from_record REGION "$record_region" europe-west1
   from_record SERVICE_ACCOUNT "$record_account" "$FUNCTION"
@@ -334,8 +345,9 @@ look_at_secret() {
   local labels=labels.made_by,labels.region,labels.account,labels.instance,labels.instance_made,labels.database,labels.user
   look secrets describe "$secret" "$project" "--format=value[separator=\"|\"]($labels)"
   [ -n "$answer" ] || return 0
-  IFS='|' read -r mine record_region record_account record_instance made_instance record_database record_user <<<"$answer"
-  secret_is=$(whose "$mine" click-counter)
+  secret_is=$(whose "${answer%%|*}" click-counter)
+  [ "$secret_is" = foreign ] ||
+    IFS='|' read -r _ record_region record_account record_instance record_made record_database record_user <<<"$answer"
 }
 
 look_at_function() {
@@ -357,7 +369,7 @@ from_record() { # variable, its record, its default
 }
 
 refuse() { # what, which variable chooses another
-  abort "$1 is there already, and this script did not make it. Nothing was changed. Choose another name: $2=…"
+  abort "$1 is there already, and this script did not make it. Choose another name: $2=…"
 }
 
 refuse_foreign() {
@@ -399,9 +411,8 @@ choose_database() {
   if ! is_recorded; then
     look_at_instance "$record_instance"
     [ -z "$state" ] || counts_are_elsewhere
-    record_instance='' made_instance='' record_database='' record_user='' url='' # all of that is gone
+    record_instance='' record_made='' record_database='' record_user='' url='' # all of that is gone
   fi
-  moved_in=$INSTANCE$record_instance
   INSTANCE=${INSTANCE:-${record_instance:-click-counter}}
   DATABASE=${DATABASE:-${record_database:-clicks}}
   DATABASE_USER=${DATABASE_USER:-${record_user:-clicks}}
@@ -465,11 +476,13 @@ look_at_database() {
   if [ "$kind" = own ]; then
     [ "$url_host" = "/cloudsql/$connection" ] || [ -n "$dry_run" ] ||
       abort "DATABASE_URL: the socket of the instance $INSTANCE is at /cloudsql/$connection"
+    connection=${url_host#/cloudsql/}
   elif [ -z "$state" ]; then
-    made_instance=yes
+    made=yes
   else
-    [ -n "$moved_in" ] || abort "a Cloud SQL instance $INSTANCE is there already, and this script did not make it. Nothing was\
- changed. INSTANCE=$INSTANCE moves into it, INSTANCE=… with another name makes one"
+    made=${record_made:-no}
+    [ -n "$given_instance$record_instance" ] || abort "a Cloud SQL instance $INSTANCE is there already, and this script did not\
+ make it. INSTANCE=$INSTANCE moves into it, INSTANCE=… with another name makes one"
     look_at_databases
     [ -n "$record_database" ] || ! has_line "$DATABASE" <<<"$databases" ||
       refuse "the database $DATABASE in the instance $INSTANCE" DATABASE
@@ -480,6 +493,7 @@ look_at_database() {
 
 # --- The steps --------------------------------------------------------------------------------------------------
 
+# The services, and what is there once more where one was not enabled: it hid what needs it.
 enable_services() {
   step "services"
   local service missing=()
@@ -488,7 +502,10 @@ enable_services() {
   for service in $wanted; do
     has_line "$service.googleapis.com" <<<"$enabled" || missing+=("$service.googleapis.com")
   done
-  [ ${#missing[@]} -eq 0 ] || change services enable "${missing[@]}" "$project"
+  [ ${#missing[@]} -gt 0 ] || return 0
+  change services enable "${missing[@]}" "$project"
+  enabled=$enabled$'\n'$(printf '%s\n' "${missing[@]}") just_enabled=1
+  [ -n "$dry_run" ] || survey
 }
 
 make_service_account() {
@@ -512,10 +529,10 @@ make_secret() {
   local replication=(--replication-policy=automatic) labels="made_by=click-counter,region=$REGION,account=$SERVICE_ACCOUNT"
   [ -z "$SECRET_LOCATIONS" ] || replication=(--replication-policy=user-managed "--locations=$SECRET_LOCATIONS")
   [ "$kind" != made ] ||
-    labels="$labels,instance=$INSTANCE,instance_made=${made_instance:-no},database=$DATABASE,user=$DATABASE_USER"
+    labels="$labels,instance=$INSTANCE,instance_made=$made,database=$DATABASE,user=$DATABASE_USER"
   if [ -z "$secret_is" ]; then
     change secrets create "$secret" "$project" "${replication[@]}" "--labels=$labels"
-  elif [ "$kind" = made ] && [ -z "$record_instance" ]; then
+  elif [ "$kind" = made ] && [ "$record_instance $record_made" != "$INSTANCE $made" ]; then
     change secrets update "$secret" "$project" "--update-labels=$labels"
   fi
   look secrets get-iam-policy "$secret" "$project" '--flatten=bindings[].members' \
@@ -530,7 +547,7 @@ make_database() {
     change sql instances create "$INSTANCE" "$project" "--region=$region" "--database-version=$POSTGRES" \
       --edition=ENTERPRISE "--tier=$TIER" "--storage-size=$STORAGE_GB" --no-storage-auto-increase --deletion-protection \
       --backup --backup-start-time=03:00 --server-ca-mode=GOOGLE_MANAGED_INTERNAL_CA
-  elif [ "$made_instance $protected" = "yes False" ]; then # after a teardown that was interrupted
+  elif [ "$made $protected" = "yes False" ]; then # after a teardown that was interrupted
     change sql instances patch "$INSTANCE" "$project" --deletion-protection
   fi
   step "database $DATABASE"
@@ -672,7 +689,7 @@ plan() { # whose, what
 
 plan_removal() {
   if [ -n "$dry_run" ]; then # all is there
-    function_is=ours account_is=ours secret_is=ours made_instance=yes
+    function_is=ours account_is=ours secret_is=ours record_made=yes
     record_instance=click-counter record_database=clicks record_user=clicks
   fi
   plan "$function_is" "the function $FUNCTION in $REGION"
@@ -700,7 +717,7 @@ plan_removal_of_database() {
     secret_is=kept
     plan kept "the Cloud SQL instance $INSTANCE with the counts (database $DATABASE, user $DATABASE_USER). The secret knows\
  the password; --with-database removes both"
-  elif [ "$made_instance" = yes ] && [ -z "$others" ]; then
+  elif [ "$record_made" = yes ] && [ -z "$others" ]; then
     remove_instance=1
     plan ours "the Cloud SQL instance $INSTANCE WITH ALL COUNTS AND BACKUPS (database $DATABASE)"
   else
@@ -738,20 +755,27 @@ remove() {
   [ "$secret_is" != ours ] || change secrets delete "$secret" "$project"
 }
 
+survey() {
+  look_around
+  refuse_foreign
+  look_at_stored
+  choose_database
+  look_at_database
+  check_connections
+}
+
 check_settings
 check_account
-look_around
+look services list --enabled "$project" '--format=value(config.name)'
+enabled=$answer
 if [ -n "$teardown" ]; then
+  look_around
   plan_removal
   confirm
   remove
   exit
 fi
-refuse_foreign
-look_at_stored
-choose_database
-look_at_database
-check_connections
+survey
 enable_services
 make_service_account
 make_secret

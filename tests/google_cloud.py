@@ -79,6 +79,7 @@ class GoogleCloud:
         self.interrupt: tuple[int, str] | None = None  # the change of this number, before or after it
         self.failing: dict[str, str] = {}  # look-ups that begin so, and the words that they fail with
         self.policies: set[str] = set()
+        self.lag = 0  # calls until a service that was just enabled is known
 
     # --- The server ---------------------------------------------------------------------------------------------
 
@@ -132,7 +133,9 @@ class GoogleCloud:
     # --- Look-ups -----------------------------------------------------------------------------------------------
 
     def enabled(self, service: str) -> None:
-        if f"{service}.googleapis.com" not in self.state["services"]:
+        known = f"{service}.googleapis.com" in self.state["services"]
+        self.lag -= known
+        if not known or self.lag >= 0:
             raise Refused(f"PERMISSION_DENIED: {service} API has not been used in project {NUMBER} before or it is "
                           "disabled. reason: SERVICE_DISABLED")  # fmt: skip
 

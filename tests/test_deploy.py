@@ -400,6 +400,59 @@ def test_what_somebody_else_made_is_neither_overwritten_nor_removed(project, mak
     assert (project.changes, project.state) == ([], before)
 
 
+@pytest.mark.parametrize(("make", "words"), FOREIGN.values(), ids=FOREIGN)
+def test_service_that_is_not_enabled_hides_nothing(project, make, words):
+    """Enabled it is, and then looked at."""
+    make(project.state)
+    before = copy.deepcopy(project.state)
+    done = project.deploy()
+    assert done.returncode == 2
+    assert [word for word in words if word not in done.stderr] == []
+    assert {**project.state, "services": []} == before
+
+
+def test_service_that_was_disabled_later_hides_nothing_either(project):
+    others_instance(project)
+    project.deployed(INSTANCE="prod")
+    project.state["services"].remove("sqladmin.googleapis.com")
+    assert project.deployed() == ["services enable sqladmin.googleapis.com"]
+    project.state["services"].remove("sqladmin.googleapis.com")
+    done = project.deploy(INSTANCE="other")
+    assert "the counts of click-counter are in INSTANCE=prod" in done.stderr
+    assert project.changes == ["services enable sqladmin.googleapis.com"]
+
+
+@pytest.mark.parametrize("service", ["cloudfunctions", "iam", "sqladmin"])
+def test_teardown_does_not_take_what_it_cannot_see_for_absent(project, service):
+    project.deployed()
+    project.state["services"].remove(f"{service}.googleapis.com")
+    project.refused("SERVICE_DISABLED", arguments=["--teardown", "--with-database", "--yes"])
+
+
+def test_instance_that_its_owner_deleted_is_ones_own_when_it_is_made_again(project):
+    others_instance(project)
+    project.deployed(INSTANCE="prod")
+    del project.state["instances"]["prod"]
+    project.deployed()
+    check_password(project, "prod")
+    project.deployed("--teardown", "--with-database", "--yes")
+    assert project.state["instances"] == {}
+
+
+def test_service_that_was_just_enabled_is_waited_for(project):
+    project.cloud.lag = 3
+    assert project.deploy().returncode == 0
+    assert project.outputs.count("trying again in 10 s") == 3
+
+
+def test_labels_of_somebody_elses_secret_are_no_record(project):
+    others_instance(project)
+    project.state["services"].append("secretmanager.googleapis.com")
+    others_secret(project.state)
+    project.state["secrets"][SECRET]["labels"] = {"instance": "prod", "instance_made": "yes", "database": "shop"}
+    assert project.deployed("--teardown", "--with-database", "--yes") == []
+
+
 @pytest.mark.parametrize(("kind", "variable"), [("databases", "DATABASE"), ("users", "DATABASE_USER")])
 def test_database_and_user_of_somebody_else_are_refused_too(project, kind, variable):
     others_instance(project)
