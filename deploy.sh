@@ -660,19 +660,18 @@ smoke_test() {
     [ "$try" -lt 9 ] || abort "$uri does not serve the page. $logs"
     sleep 10
   done
-  if [ "$(curl --silent --max-time 30 --output /dev/null --write-out '%{http_code}' "$uri/value")" = 400 ]; then
+  before=$(curl --silent --max-time 30 --write-out ' %{http_code}' "$uri/value") || :
+  if [ "${before##* }" = 400 ]; then
     "${curl[@]}" --output /dev/null "$uri/health" || abort "$uri is not well. $logs"
     say "no click: COUNTERS names no counter to try, only prefixes"
     printf '%s\n' "$uri"
     return
   fi
   key=$(random 16 | sed 's/^\(.\{8\}\)\(.\{4\}\)\(.\{4\}\)\(.\{4\}\)/\1-\2-\3-\4-/') # as a UUID
-  before=$(value_of "$("${curl[@]}" "$uri/value")")
-  "${curl[@]}" --retry 2 --output /dev/null --request POST --header "Idempotency-Key: $key" "$uri/click" || say "no answer"
-  after=$(value_of "$("${curl[@]}" "$uri/value")")
-  if [ -z "$before" ] || [ -z "$after" ] || [ "$after" -le "$before" ]; then
+  before=$(value_of "$before")
+  after=$(value_of "$("${curl[@]}" --retry 2 --request POST --header "Idempotency-Key: $key" "$uri/click")")
+  [ -n "$before" ] && [ "${after:-0}" -gt "$before" ] ||
     abort "$uri counts no click (before: ${before:-no answer}, after: ${after:-no answer}). $logs"
-  fi
   say "counted: $after"
   printf '%s\n' "$uri"
 }
