@@ -74,11 +74,11 @@ errors=$(mktemp)
 trap 'rm -f "$errors"' EXIT
 
 show() { # look or change, command
-  local word line="$1:"
+  local word line="$1:" quote="'" escaped="'\\''"
   shift
   for word in "$@"; do
     case "$word" in
-      *[!A-Za-z0-9_@%+=:,./^-]*) word="'${word//\'/\'\\\'\'}'" ;;
+      *[!A-Za-z0-9_@%+=:,./^-]*) word=$quote${word//$quote/$escaped}$quote ;;
     esac
     line="$line $word"
   done
@@ -119,7 +119,7 @@ is_not_found() { # command, what gcloud said
 
 # Change something; what gcloud says goes to standard error. `given`, if set, comes on standard input.
 change() { # arguments of gcloud
-  local said try input=$given
+  local said try input="$given"
   given=''
   if [ -n "$dry_run" ]; then
     show change gcloud "$@"

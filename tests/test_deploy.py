@@ -48,7 +48,7 @@ class Project:
             input=answer,
             text=True,
             capture_output=True,
-            timeout=60,
+            timeout=120,
         )
         self.outputs += done.stdout + done.stderr
         return done
@@ -86,10 +86,15 @@ def project(tmp_path, shared):
         yield Project(cloud, port, tmp_path, shared.url)
 
 
-def check_password(project, instance="click-counter", user="clicks"):
-    """What must hold after every run that ends well: the stored URL opens the database."""
+def check_password(project):
+    """What must hold after every run that ends well: the stored URL opens the database. Return the instance's name."""
     stored = project.state["secrets"][SECRET]["versions"][-1]["value"]
-    assert f":{project.state['instances'][instance]['users'][user]}@" in stored
+    url = re.fullmatch(r"postgresql://(.*):(.*)@/(.*)\?host=/cloudsql/my-project:(.*):(.*)", stored)
+    user, password, database, region, name = url.groups()
+    instance = project.state["instances"][name]
+    assert (instance["users"][user], instance["region"]) == (password, region)
+    assert database in instance["databases"]
+    return name
 
 
 def others_instance(project):
@@ -214,6 +219,11 @@ def beside_others(project):
     others_instance(project)
 
 
+def live_beside_others(project):
+    others_instance(project)
+    project.deployed(INSTANCE="prod")
+
+
 INTERRUPTED = {
     "fresh": (fresh, [], {}),
     "fresh, with another Postgres": (fresh, [], {"DATABASE_URL": URL}),
@@ -222,6 +232,7 @@ INTERRUPTED = {
     "a new password": (live_with_a_stale_password, [], {}),
     "teardown": (live, ["--teardown", "--yes"], {}),
     "teardown with the database": (live, ["--teardown", "--with-database", "--yes"], {}),
+    "teardown beside others": (live_beside_others, ["--teardown", "--with-database", "--yes"], {}),
 }
 
 
@@ -250,8 +261,8 @@ def test_after_an_interruption_anywhere_the_next_run_completes(project, prepare,
         if arguments:  # whoever changes his mind gets it all back
             cloud.state = copy.deepcopy(between)
             project.deployed()
-        if "DATABASE_URL" not in settings or not settings["DATABASE_URL"]:
-            check_password(project, settings.get("INSTANCE", "click-counter"))
+        if not settings.get("DATABASE_URL"):
+            check_password(project)
             assert all(instance["protected"] for instance in cloud.state["instances"].values())
 
 
@@ -428,7 +439,7 @@ def test_instance_that_its_owner_deleted_is_ones_own_when_it_is_made_again(proje
     project.deployed(INSTANCE="prod")
     del project.state["instances"]["prod"]
     project.deployed()
-    check_password(project, "prod")
+    assert check_password(project) == "prod"
     project.deployed("--teardown", "--with-database", "--yes")
     assert project.state["instances"] == {}
 
@@ -465,7 +476,7 @@ def test_database_and_user_of_somebody_else_are_refused_too(project, kind, varia
 def test_instance_that_is_moved_into_keeps_everything_but_what_was_made_in_it(project):
     before = others_instance(project)
     project.deployed(INSTANCE="prod")
-    check_password(project, "prod")
+    assert check_password(project) == "prod"
     stored = project.state["secrets"][SECRET]["versions"][-1]["value"]
     assert stored.endswith("@/clicks?host=/cloudsql/my-project:us-central1:prod")
     assert project.state["instances"]["prod"]["databases"] == ["shop", "crm", "clicks"]
@@ -504,7 +515,7 @@ def test_name_of_an_instance_that_is_gone_can_be_exchanged(project):
     project.deployed()
     project.state["instances"].clear()
     project.deployed(INSTANCE="click-counter-2")
-    check_password(project, "click-counter-2")
+    assert check_password(project) == "click-counter-2"
     assert project.deployed() == []
 
 
@@ -804,6 +815,14 @@ def test_service_account_of_another_name_is_recorded(project):
     project.deployed("--teardown", "--yes")
     assert project.state["accounts"] == {}
     project.refused("FUNCTION=likes cannot name the service account", FUNCTION="likes")
+
+
+def test_question_is_the_last_chance_also_beside_others(project):
+    others_instance(project)
+    project.deployed(INSTANCE="prod")
+    before = copy.deepcopy(project.state)
+    assert project.deploy("--teardown", "--with-database", answer="n\n").returncode == 2
+    assert project.state == before
 
 
 def test_teardown_of_an_instance_that_failed_to_be_made(project):
