@@ -714,8 +714,8 @@ plan_removal_of_database() {
   others=$(grep -vxF -- "$DATABASE" <<<"$databases" | paste -sd, - || :)
   if [ -z "$with_database" ]; then
     secret_is=kept
-    plan kept "the Cloud SQL instance $INSTANCE with the counts (database $DATABASE, user $DATABASE_USER). The secret knows\
- the password; --with-database removes both"
+    plan kept "the counts: database $DATABASE and user $DATABASE_USER in the Cloud SQL instance $INSTANCE. --with-database\
+ removes them, and the secret, which knows the password"
   elif [ "$record_made" = yes ] && [ -z "$others" ]; then
     remove_instance=1
     plan ours "the Cloud SQL instance $INSTANCE WITH ALL COUNTS AND BACKUPS (database $DATABASE)"
@@ -726,8 +726,8 @@ plan_removal_of_database() {
 }
 
 confirm() {
-  [ -z "$gone" ] || say "Removed from $PROJECT_ID:"$'\n'"${gone%?}"
-  [ -z "$kept" ] || say "Kept:"$'\n'"${kept%?}"
+  [ -z "$gone" ] || say "To be removed from $PROJECT_ID:"$'\n'"${gone%?}"
+  [ -z "$kept" ] || say "To be kept:"$'\n'"${kept%?}"
   [ -n "$gone" ] || { say "There is nothing to remove." && exit; }
   [ -z "$yes$dry_run" ] || return 0
   printf 'Remove this? [y/N] ' >&2

@@ -751,10 +751,10 @@ def test_teardown_names_what_goes_and_what_stays_and_asks(project):
     for answer in ("n\n", "", "yes\n"):
         done = project.deploy("--teardown", answer=answer)
         assert (done.returncode, "nothing was removed" in done.stderr, project.changes) == (2, True, [])
-    goes, stays = done.stderr.partition("Removed from my-project:\n")[2].split("Kept:\n")
+    goes, stays = done.stderr.partition("To be removed from my-project:\n")[2].split("To be kept:\n")
     assert "the function click-counter in europe-west1" in goes
     assert "the service account click-counter" in goes
-    assert "the Cloud SQL instance click-counter with the counts (database clicks, user clicks)" in stays
+    assert "the counts: database clicks and user clicks in the Cloud SQL instance click-counter" in stays
     assert f"the secret {SECRET}" in stays
 
 
