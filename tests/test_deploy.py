@@ -497,6 +497,14 @@ def test_instance_that_is_moved_into_keeps_everything_but_what_was_made_in_it(pr
     assert (project.state["secrets"], project.state["functions"], project.state["accounts"]) == ({}, {}, {})
 
 
+def test_instance_that_is_moved_into_is_kept_even_where_it_holds_nothing_else(project):
+    others_instance(project)
+    project.state["instances"]["prod"]["databases"] = []  # but `postgres`, which may hold anything
+    project.deployed(INSTANCE="prod")
+    project.deployed("--teardown", "--with-database", "--yes")
+    assert project.state["instances"]["prod"]["protected"]
+
+
 def test_own_instance_in_which_somebody_else_has_a_database_is_kept(project):
     project.live()
     project.state["instances"]["click-counter"]["databases"].append("shop")
