@@ -88,7 +88,7 @@ NOT_UNDERSTOOD = (
 )
 PLACEHOLDERS = {
     "host": re.compile(
-        r"(?i:.*[][<>{}*$].*|host(name)?|.*\.\.\..*|(.*[.-])?x{3,}([.-].*)?|(.*\.)?example(\.(com|net|org))?"
+        r"(?i:.*[][<>{}*$].*|host(name)?|.*\.\.\..*|(.*[.-])?x{3,}([.-].*)?"
         r"|(.*[.-])?your([-_].*|host|hostname|server|domain|database|db|project|instance|endpoint)(\..*)?)"
     ),
     "user": re.compile(r"\[.*\]|<.*>|\{.*\}|USER(NAME)?|(?i:your[-_ ].*)"),

@@ -723,7 +723,7 @@ def test_file_that_is_no_database_is_named(tmp_path):
 
 PLACEHOLDERS = """
     HOST hostname <host> [host] %3Chost%3E {HOST} ${HOST} *** ... your-host YOUR_HOST yourserver your-db.example.net
-    db.example.com db.[YOUR-PROJECT-REF].supabase.co db.<ref>.supabase.co ep-xxxx.neon.tech"""
+    db.[YOUR-PROJECT-REF].supabase.co db.<ref>.supabase.co ep-xxxx.neon.tech"""
 
 
 @pytest.mark.parametrize("host", PLACEHOLDERS.split())
