@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import pty
+import queue
 import random
 import secrets
 import shutil
@@ -20,6 +21,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -205,6 +207,26 @@ class Function:
 
     def count(self, name: str = COUNTER) -> int:
         return self.send("GET", f"/value?name={name}").value
+
+
+def send_all(functions: list[Function], clicks: list[tuple[str, str]], clients: int = 64) -> list[Answer]:
+    """Send each (name, key) from one of so many clients, which are connected to the functions in turn."""
+    idle = queue.SimpleQueue()
+    for number in range(clients):
+        idle.put(Client(functions[number % len(functions)].port, timeout=60))
+
+    def send(click):
+        client = idle.get()
+        try:
+            return client.click(*click)
+        finally:
+            idle.put(client)
+
+    with ThreadPoolExecutor(clients) as pool:
+        answers = list(pool.map(send, clicks))
+    while not idle.empty():
+        idle.get().connection.close()
+    return answers
 
 
 # --- Postgres ---------------------------------------------------------------------------------------------------

@@ -1,13 +1,12 @@
 """The promise: every click is counted, and none twice."""
 
-import queue
 import signal
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from servers import COUNTER, ROOT, Client, Postgres, new_key, rows, wait_for_lock
+from servers import COUNTER, ROOT, Postgres, new_key, rows, send_all, wait_for_lock
 
 NAMES = ["a", "b", "c"]
 
@@ -59,26 +58,6 @@ def test_refused_click_does_not_burn_its_key(function, database):
     assert function.send("POST", "/click", {"Idempotency-Key": key, "Sec-Fetch-Site": "cross-site"}).status == 403
     assert key not in database.keys(COUNTER)
     assert function.click(key=key).value == 2
-
-
-def send_all(functions, clicks, clients=64):
-    """Send each (name, key) from one of so many clients, which are connected to the functions in turn."""
-    idle = queue.SimpleQueue()
-    for number in range(clients):
-        idle.put(Client(functions[number % len(functions)].port, timeout=60))
-
-    def send(click):
-        client = idle.get()
-        try:
-            return client.click(*click)
-        finally:
-            idle.put(client)
-
-    with ThreadPoolExecutor(clients) as pool:
-        answers = list(pool.map(send, clicks))
-    while not idle.empty():
-        idle.get().connection.close()
-    return answers
 
 
 def clicks_of_which_a_third_comes_twice(number):

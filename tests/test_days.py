@@ -8,7 +8,6 @@ import time
 import pytest
 from servers import COUNTER, new_key, rows, today
 from sqlalchemy import event
-from test_counting import send_all
 
 import db
 
