@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from servers import COUNTER, new_key, rows, today
+from servers import COUNTER, new_key, rows, send_all, today
 from sqlalchemy import event
 
 import db
