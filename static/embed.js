@@ -94,8 +94,8 @@ wishes.addEventListener("input", () => {
   clearTimeout(timer);
   timer = setTimeout(showLines, 300); // no request for each letter
 });
-preview.addEventListener("counter-value", (event) => (image.src = `${badge}&fresh=${event.detail.value}`));
-preview.addEventListener("counter-missing", (event) => {
+preview.addEventListener("click-counter-value", (event) => (image.src = `${badge}&fresh=${event.detail.value}`));
+preview.addEventListener("click-counter-missing", (event) => {
   hint.textContent = event.detail.reason;
   showSections(false);
 });

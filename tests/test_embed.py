@@ -98,7 +98,7 @@ def test_site_that_is_not_listed_shows_the_count_and_is_refused_calmly(function,
     function.click("post-1")
     page.goto(unlisted.put(function, LIKE))
     expect(count(page)).to_have_text("1")
-    page.evaluate("addEventListener('counter-refused', (event) => (window.reason = event.detail.reason))")
+    page.evaluate("addEventListener('click-counter-refused', (event) => (window.reason = event.detail.reason))")
     press(page)
     expect(note(page)).to_have_text("1 click could not be counted. This site may only show the count.")
     assert "ALLOWED_ORIGINS" in page.evaluate("reason")
@@ -230,7 +230,7 @@ REARRANGED = {
     "made anew": """document.body.innerHTML = '<click-counter name="post-1">Like</click-counter>';
         await later(); document.body.innerHTML = '<click-counter name="post-1">Like</click-counter>'""",
     "moved by its own event": """document.body.append(document.createElement("ul"));
-        addEventListener("counter-value", (event) => document.querySelector("ul").prepend(event.target))""",
+        addEventListener("click-counter-value", (event) => document.querySelector("ul").prepend(event.target))""",
     "renamed to and fro": """element = document.querySelector("click-counter"); element.setAttribute("name", "post-2");
         element.setAttribute("name", "post-1")""",
     "a form put in later": """element = document.querySelector("click-counter");
@@ -304,7 +304,7 @@ def test_note_is_given_by_the_element_that_was_pressed(function, listed, page):
 def test_default_counter_and_its_name_are_one(function, listed, page):
     page.goto(listed.put(function, '<click-counter></click-counter><click-counter name="hello-world-button">'))
     expect(count(page, 0)).to_have_text("0")
-    page.evaluate("addEventListener('counter-counted', () => (window.told = (window.told ?? 0) + 1))")
+    page.evaluate("addEventListener('click-counter-counted', () => (window.told = (window.told ?? 0) + 1))")
     press(page, 0)
     expect(count(page, 1)).to_have_text("1")
     assert page.evaluate("told") == 1
@@ -332,7 +332,7 @@ def test_count_beyond_what_scripts_can_tell_apart_still_counts(function, listed,
 def test_events_tell_what_happens(function, listed, page):
     page.add_init_script(
         """window.events = []; for (const event of ["value", "counted", "waiting", "refused"])
-        addEventListener(`counter-${event}`, ({ detail }) => events.push([event, detail]))"""
+        addEventListener(`click-counter-${event}`, ({ detail }) => events.push([event, detail]))"""
     )
     page.goto(listed.put(function, LIKE))
     expect(count(page)).to_have_text("0")

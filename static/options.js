@@ -1,0 +1,47 @@
+// What a plain button does without: `once`, words around the count, and other languages than English.
+
+import { onceItem, isKey, newKey, read, urlOf, write } from "./clicks.js";
+
+const LANGUAGES = ["de"]; // each has a file like notes.de.js, which only pages in that language load
+const loaded = new Map(); // notes by language
+
+// --- once: for each counter one key of this visitor, until it is counted --------------------------------------------
+
+export function isCounted(name) {
+  return read(onceItem(name)).counted === true;
+}
+
+// Two tabs that open together each write a key: both must send the one that is there in the end.
+export function keyFor(name) {
+  if (!isKey(read(onceItem(name)).key) && !isCounted(name)) write(onceItem(name), { key: newKey() });
+  return read(onceItem(name)).key;
+}
+
+// --- Words ----------------------------------------------------------------------------------------------------------
+
+// As Intl takes it; undefined, which is the visitor's own, where there is none.
+export function localeOf(language) {
+  try {
+    return Intl.getCanonicalLocales(language.replaceAll("_", "-"))[0];
+  } catch {
+    return undefined;
+  }
+}
+
+// "{} like|{} likes": one and many. A number alone is written as the visitor is used to, one among words in their
+// language.
+export function written(number, format, language) {
+  const locale = /\p{L}{2}/u.test(format) ? localeOf(language) : undefined;
+  const [, one, many] = /^(.*\{\}.*)\|(.*\{\}.*)$/s.exec(format) ?? [];
+  const form = new Intl.PluralRules(locale).select(number) === "one" ? one : many;
+  return (form ?? format).replace("{}", number.toLocaleString(locale));
+}
+
+// The notes of a language, if they are there by now; else they are loaded, and `arrived` is called.
+export function notesIn(language, arrived) {
+  const [main] = language.toLowerCase().split(/[-_]/);
+  if (!LANGUAGES.includes(main) || loaded.has(main)) return loaded.get(main);
+  loaded.set(main, undefined);
+  import(`./notes.${main}.js`).then(({ default: notes }) => arrived(loaded.set(main, notes)), () => loaded.delete(main));
+  return undefined;
+}
