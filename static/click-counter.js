@@ -1,11 +1,11 @@
-// <click-counter name="post-1">: a button and its count, on any page. Its server is where this file comes from.
+// <click-counter>: a button and its count, on any page.
 
-import { Delivery, isRefusal, onceItem, request, server, urlOf, write } from "./clicks.js";
+import { Delivery, isRefusal, request, server, setCounted, urlOf } from "./clicks.js";
 
-const SOONEST = 4e3; // ms between two requests for the counts
+const SOONEST = 4e3; // ms
 const LATEST = 60e3; // ms
-const NAMES_AT_ONCE = 50; // counters in one request; the server takes 100
-const SPOKEN = 2e3; // ms after a press, in which a new count is the visitor's own
+const NAMES_AT_ONCE = 50;
+const SPOKEN = 2e3; // ms
 
 const ENGLISH = {
   lang: "en",
@@ -20,16 +20,14 @@ const ENGLISH = {
   unreadable: () => "The count cannot be read just now.",
 };
 
-// --- The counters of this page: elements of the same name share one -------------------------------------------------
-
 class Counters {
-  #all = new Map(); // by name; "" is the server's default one, until its own is known
+  #all = new Map();
   #default = "";
   #unreadable = false;
 
   of(name) {
     const key = name || this.#default;
-    if (!this.#all.has(key)) this.#all.set(key, { name: key, value: null, since: -1, waiting: 0, elements: new Set() });
+    if (!this.#all.has(key)) this.#all.set(key, { name: key, value: null, since: -1, waiting: 0, refused: 0, elements: new Set() });
     return this.#all.get(key);
   }
 
@@ -41,16 +39,16 @@ class Counters {
     const again = element.once && this.isPressed(counter, name);
     Object.assign(counter, { pressed: element, refused: 0, again });
     if (again) this.changed();
-    else delivery.add(name, element.once ? options.keyFor(name) : undefined);
+    else delivery.add(name, element.once && options.keyFor(name));
     return !again;
   }
 
   isPressed(counter, name) {
-    const isCounted = [name, counter.name].some(options.isCounted);
-    return isCounted || [...delivery.outbox.values()].some((click) => click.once && this.of(click.name) === counter);
+    const isWaiting = (click) => click.once && this.of(click.name) === counter;
+    return options.isCounted(name) || options.isCounted(counter.name) || delivery.clicks().some(isWaiting);
   }
 
-  // Answers overtake one another: a lower count is news only if it was asked for after the one on the screen had come.
+  // Answers overtake one another: a lower count is news only if it was asked for later.
   show({ name, value }, started, asked) {
     if (!asked) this.#learnDefault(name);
     const counter = this.of(name);
@@ -58,32 +56,32 @@ class Counters {
     const isNews = value !== before && (value > before || started >= since) && Number.isSafeInteger(value);
     counter.missing = false;
     if (isNews || started >= since) counter.since = performance.now();
-    if (!isNews) return; // beyond 2^53 a script cannot tell numbers apart
+    if (!isNews) return;
     counter.value = value;
-    for (const element of counter.elements) element.refresh(before !== null);
+    for (const element of [...counter.elements]) element.refresh();
     announce(counter, "value", { value });
     poller.hurry();
   }
 
   miss(name, reason) {
     const counter = this.of(name);
-    if (!counter.missing) console.warn(`There is no counter "${name}". Its server must permit it: COUNTERS=…,${name}`);
+    if (!counter.missing) hint(404, `COUNTERS=…,${name}`);
     counter.missing = true;
     announce(counter, "missing", { reason });
   }
 
   counted(click, answer, started) {
     this.show(answer, started, click.name);
-    if (click.once && answer.name === this.#default) write(onceItem(""), { counted: true });
+    if (click.once && answer.name === this.#default) setCounted("");
     announce(this.of(answer.name), "counted", { value: answer.value }, true);
     poller.hurry();
   }
 
   refused(click, status, reason) {
     const counter = this.of(click.name);
-    counter.refused = (counter.refused ?? 0) + 1;
-    counter.forbidden = status === 403;
-    if (counter.forbidden) console.warn(`This site may not click. The counter's server must list it: ALLOWED_ORIGINS=${location.origin}`);
+    counter.refused += 1;
+    counter.forbidden = status === 403 && server.origin !== location.origin;
+    if (counter.forbidden) hint(403, `ALLOWED_ORIGINS=${location.origin}`);
     announce(counter, "refused", { reason }, true);
   }
 
@@ -94,18 +92,14 @@ class Counters {
   }
 
   changed() {
-    const waiting = new Map();
-    for (const click of [...delivery.outbox.values()].filter((click) => delivery.isLate(click))) {
-      waiting.set(this.of(click.name), (waiting.get(this.of(click.name)) ?? 0) + 1);
-    }
-    for (const counter of this.shown()) this.#tell(counter, waiting.get(counter) ?? 0);
+    const late = delivery.clicks().filter((click) => delivery.isLate(click)).map(({ name }) => this.of(name));
+    for (const counter of this.shown()) this.#tell(counter, late.filter((one) => one === counter).length);
   }
 
   #tell(counter, waiting) {
     const isNews = waiting !== counter.waiting;
     counter.waiting = waiting;
-    const sentences = this.#sentences(counter);
-    for (const element of counter.elements) element.tell(element === speakerOf(counter) ? sentences : []);
+    for (const element of counter.elements) element.tell(element === speakerOf(counter) ? this.#sentences(counter) : []);
     if (isNews) announce(counter, "waiting", { waiting }, true);
   }
 
@@ -117,50 +111,47 @@ class Counters {
   }
 
   #learnDefault(name) {
-    const { elements } = this.of("");
+    const unnamed = this.#all.get("");
     this.#default = name;
-    for (const element of [...elements]) element.rejoin();
+    this.#all.delete("");
+    if (this.#all.has(name)) for (const element of unnamed?.elements ?? []) element.rejoin();
+    else if (unnamed) this.#all.set(name, Object.assign(unnamed, { name }));
   }
 }
 
-// The element that was pressed last tells what becomes of the click.
+function hint(status, setting) {
+  console.warn(`<click-counter> ${status}. The owner of ${server} must set ${setting}`);
+}
+
 function speakerOf({ elements, pressed }) {
   return elements.has(pressed) ? pressed : [...elements][0];
 }
 
-// What happens to one click is one event, however many elements show its counter.
 function announce(counter, event, more, once) {
   const detail = { name: counter.name, ...more };
-  for (const element of once ? [speakerOf(counter)] : counter.elements) {
+  for (const element of once ? [speakerOf(counter)] : [...counter.elements]) {
     element?.dispatchEvent(new CustomEvent(`click-counter-${event}`, { bubbles: true, composed: true, detail }));
   }
 }
-
-// --- Other people's clicks: soon while something happens, slower and slower while nothing does, never while hidden ---
 
 class Poller {
   #delay = SOONEST;
   #timer;
   #isAsking = false;
-  #isJoining = false;
-  #again = false; // whether an element has come that has not been asked for
+  #isAsked = true;
+  #joining;
 
   start() {
-    addEventListener("visibilitychange", () => this.#wake(), true);
-    addEventListener("pageshow", ({ persisted }) => persisted && this.#wake());
-    addEventListener("online", () => this.#wake());
+    for (const event of ["visibilitychange", "online"]) addEventListener(event, () => this.#wake(), true);
   }
 
-  // An element has come: ask for its count, unless that is known and not old, after those beside it have come.
   join(counter) {
     counter.missing = false;
-    if (counter.value === null || performance.now() - counter.since > SOONEST) this.#again = true;
-    if (this.#isJoining) return;
-    this.#isJoining = true;
-    queueMicrotask(() => {
-      this.#isJoining = false;
+    this.#isAsked &&= counter.value !== null && performance.now() - counter.since < SOONEST;
+    this.#joining ??= Promise.resolve().then(() => {
+      this.#joining = undefined;
       counters.changed();
-      if (this.#again) this.#poll();
+      if (!this.#isAsked) this.#poll();
       else if (!this.#timer) this.hurry();
     });
   }
@@ -180,52 +171,47 @@ class Poller {
 
   #pollLater() {
     clearTimeout(this.#timer);
-    this.#timer = document.hidden ? 0 : setTimeout(() => this.#poll(), this.#delay * (0.85 + Math.random() * 0.15));
+    this.#timer = setTimeout(() => this.#poll(), this.#delay * (0.85 + Math.random() * 0.15));
   }
 
   async #poll() {
-    if (document.hidden || this.#isAsking || !counters.shown().length) return;
+    if (document.hidden || this.#isAsking) return;
     clearTimeout(this.#timer);
-    this.#timer = 0;
-    this.#isAsking = true;
-    this.#again = false;
-    this.#delay = Math.min(this.#delay * 1.4, LATEST); // but for what an answer makes of it
+    this.#isAsking = this.#isAsked = true;
+    this.#delay = Math.min(this.#delay * 1.4, LATEST);
     const names = counters.shown().flatMap(({ name, missing }) => (missing ? [] : [name]));
-    const groups = names.includes("") ? [[""]] : []; // the default one's name is in the answer
+    const groups = names.includes("") ? [[""]] : [];
     for (const named = names.filter(Boolean); named.length; ) groups.push(named.splice(0, NAMES_AT_ONCE));
     const areRead = await Promise.all(groups.map(readCounts));
     this.#isAsking = false;
     counters.read(!areRead.includes(false));
-    if (this.#again) this.#poll();
-    else this.#pollLater();
+    if (this.#isAsked) this.#pollLater();
+    else this.#poll();
   }
 }
 
-// Whether that worked.
 async function readCounts(names) {
   const started = performance.now();
   try {
     const response = await request("value", names);
     const answer = await response.json();
-    const isMissing = names.length === 1 && isRefusal(response);
-    const counts = isMissing ? [{ name: names[0], value: null, detail: answer.detail }] : [answer].flat();
-    for (const { name, value, detail = `There is no counter ${name}.` } of isMissing || response.ok ? counts : []) {
-      if (value === null) counters.miss(name, detail);
-      else counters.show({ name, value }, started, names[0]);
+    const isMissing = isRefusal(response) && !names[1];
+    for (const count of isMissing ? [{ name: names[0], value: null, ...answer }] : [answer].flat()) {
+      const { name, value, detail } = count;
+      if (value === null) counters.miss(name, detail ?? `There is no counter ${name}.`);
+      else if (response.ok) counters.show(count, started, names[0]);
     }
-    return isMissing || response.ok;
+    return response.ok || isMissing;
   } catch {
     return false;
   }
 }
 
-// --- The element ----------------------------------------------------------------------------------------------------
-
 const HEART = "M12 21 3.4 12.5a5.6 5.6 0 0 1 7.9-7.9l.7.7.7-.7a5.6 5.6 0 0 1 7.9 7.9z";
-const CONTROL = "button, a[href], [type=submit], summary, [role=button]";
+const BUTTON = "button, [type=submit], [role=button]";
+const CONTROL = `${BUTTON}, a[href], summary`;
 
-// A button of the page's own looks like ours, unless the page says otherwise: `:where` gives way to any rule of the page.
-// A policy without unsafe-inline forbids <style>, but not sheets like these.
+// `:where` gives way to any rule of the page.
 const LOOK = (button) => `
   ${button} {
     min-block-size: 24px;
@@ -236,7 +222,7 @@ const LOOK = (button) => `
     color: var(--click-counter-color, inherit);
     font: inherit;
     cursor: pointer;
-    touch-action: manipulation; /* a quick second tap is a click, not a zoom */
+    touch-action: manipulation;
   }
   ${button}:hover {
     box-shadow: inset 0 0 0 9em color-mix(in srgb, currentColor 9%, transparent);
@@ -258,9 +244,6 @@ const inside = sheetOf(`
     align-items: baseline;
     gap: 0.25em 0.6em;
   }
-  :host([history]) {
-    display: flex; /* as wide as there is room, so that the chart stays where it is when its text changes */
-  }
   :host([hidden]), [hidden], :host([readonly]) ::slotted(:is(form, button)) {
     display: none !important;
   }
@@ -275,7 +258,6 @@ const inside = sheetOf(`
   }
   [part="heart"] {
     display: grid;
-    border-radius: 50%;
     color: var(--click-counter-heart, currentColor);
   }
   svg {
@@ -296,14 +278,30 @@ const inside = sheetOf(`
   [part="note"] {
     flex-basis: 100%;
     font-size: 0.875em;
-    text-align: match-parent; /* on the page's side, whichever way the sentence runs */
+    text-align: match-parent;
   }
-  [part="note"]:empty, .unseen { /* takes no room, but is there: else a screen reader would miss what it says first */
+  [part="note"]:empty, .unseen {
     position: absolute;
     inline-size: 1px;
+    block-size: 1px;
     clip-path: inset(50%);
     white-space: nowrap;
     overflow: hidden;
+  }
+  @media (prefers-reduced-motion: no-preference) {
+    .burst svg {
+      animation: burst 450ms;
+    }
+  }
+  @keyframes burst {
+    30% {
+      transform: scale(0.8);
+    }
+    60% {
+      fill: currentColor;
+      transform: scale(1.35);
+      filter: drop-shadow(0 0 0.3em currentColor);
+    }
   }`);
 
 function sheetOf(text) {
@@ -314,13 +312,12 @@ function sheetOf(text) {
 
 function make(tag, attributes = {}, ...content) {
   const isDrawn = tag === "svg" || tag === "path";
-  const element = document.createElementNS(`http://www.w3.org/${isDrawn ? "2000/svg" : "1999/xhtml"}`, tag);
+  const element = isDrawn ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   for (const [attribute, value] of Object.entries(attributes)) element.setAttribute(attribute, value);
   element.append(...content);
   return element;
 }
 
-// What is shown inside, also what comes through the slots of a component around it.
 function contentOf(node) {
   const slotted = node.localName === "slot" ? node.assignedNodes() : [];
   return [...(slotted.length ? slotted : node.childNodes)].flatMap((child) => {
@@ -333,7 +330,6 @@ function isControl(node) {
   return node.matches?.(CONTROL) || node.shadowRoot?.querySelector(CONTROL);
 }
 
-// The address of a form that clicks; undefined for one of the page's own.
 function addressOf(node) {
   if (node?.localName !== "form") return;
   const url = new URL(node.getAttribute("action") ?? "", document.baseURI);
@@ -346,20 +342,22 @@ function languageOf(element) {
   return !speaking && host ? languageOf(host) : (speaking?.lang ?? "");
 }
 
-let options; // the module
+let options;
+let loading;
 
-async function loadOptions() {
-  options = await import("./options.js");
-  for (const { elements } of counters.shown()) for (const element of elements) element.refresh();
-  counters.changed();
+function loadOptions() {
+  loading ??= import("./options.js").then(
+    (module) => {
+      options = module;
+      for (const { elements } of counters.shown()) for (const element of elements) element.refresh();
+      counters.changed();
+    },
+    () => (loading = undefined),
+  );
+  return loading;
 }
 
-function move(element, frames, duration) {
-  if (!matchMedia("(prefers-reduced-motion: reduce)").matches) element.animate(frames, { duration, easing: "ease-out" });
-}
-
-// A <form> or <button> inside clicks; else the element makes a button around what there is. An <output> inside shows the
-// count, but not before an answer has come: a framework may still compare the page with what its server has sent.
+// It writes nothing outside its shadow before the first answer: a framework may still be hydrating.
 class ClickCounter extends HTMLElement {
   static observedAttributes = ["name", "readonly", "once", "format", "history"];
   static server = server;
@@ -370,26 +368,24 @@ class ClickCounter extends HTMLElement {
   #heart = make("span", { part: "heart" }, this.#svg, this.#label);
   #button = make("button", { part: "button", type: "button" }, this.#heart);
   #output = make("output", { part: "count", "aria-live": "off" });
-  #voice = make("span", { class: "unseen", role: "status" }); // the count after the visitor's own click
   #note = make("span", { part: "note", role: "status" });
   #past = make("div", { part: "history" });
   #states = this.attachInternals().states;
   #counter;
   #content = [];
-  #history; // once its script is there
-  #written = []; // the text, and where
-  #pressedAt = -Infinity; // performance.now()
+  #history;
+  #written = [""];
 
   constructor() {
     super();
     const root = this.attachShadow({ mode: "open" });
     root.adoptedStyleSheets = [inside];
-    root.append(this.#slot, this.#voice, this.#note);
+    root.append(this.#slot, this.#note);
     this.#slot.addEventListener("slotchange", () => this.#arrange());
     this.addEventListener("click", (event) => this.#click(event));
     this.addEventListener("submit", (event) => this.#submit(event));
     this.addEventListener("keydown", (event) => {
-      if (event.repeat && event.key === "Enter" && this.#controlOf(event)) event.preventDefault(); // the key is held
+      if (event.repeat && event.key === "Enter" && this.#controlOf(event)[0]) event.preventDefault();
     });
     new MutationObserver(() => this.#arrange()).observe(this, { childList: true, characterData: true, subtree: true });
   }
@@ -402,9 +398,9 @@ class ClickCounter extends HTMLElement {
     const root = this.getRootNode();
     try {
       if (!root.adoptedStyleSheets.includes(outside)) root.adoptedStyleSheets = [...root.adoptedStyleSheets, outside];
-    } catch {} // moved into another document, which cannot share them
+    } catch {}
     for (const property of [...ClickCounter.observedAttributes, "value"].filter((property) => Object.hasOwn(this, property))) {
-      const value = this[property]; // set before this script was there
+      const value = this[property];
       delete this[property];
       if (property !== "value") this[property] = value;
     }
@@ -417,7 +413,8 @@ class ClickCounter extends HTMLElement {
   }
 
   attributeChangedCallback() {
-    this.#arrange();
+    if (!this.#counter) return;
+    this.refresh();
     counters.changed();
   }
 
@@ -431,32 +428,31 @@ class ClickCounter extends HTMLElement {
     this.#updateHistory();
   }
 
-  // The counter has a value, perhaps the first one.
-  refresh(isOther) {
+  refresh() {
     this.#arrange();
     this.#updateHistory();
-    const place = this.#place();
-    if (isOther) move(place, { opacity: [0.35, 1], transform: ["translateY(0.18em)", "none"] }, 260);
-    if (place === this.#output && performance.now() - this.#pressedAt < SPOKEN) this.#voice.textContent = place.textContent;
   }
 
   tell(sentences) {
     const isPressed = this.once && options && counters.isPressed(this.#counter, this.#name());
     const isWaiting = this.#counter.waiting > 0;
-    for (const [state, isSo] of Object.entries({ pressed: isPressed, waiting: isWaiting })) {
-      if (isSo) this.#states.add(state);
-      else this.#states.delete(state);
-    }
+    this.#setState("pressed", isPressed);
+    this.#setState("waiting", isWaiting);
     this.#button.classList.toggle("waiting", isWaiting);
-    this.#showPressed(isPressed);
-    const language = languageOf(this);
-    const notes = options?.notesIn(language, () => counters.changed()) ?? ENGLISH;
-    const locale = options?.localeOf(language)?.startsWith(notes.lang) ? options.localeOf(language) : notes.lang;
-    for (const place of [this.#note, this.#label]) Object.assign(place, { lang: notes.lang, dir: notes.dir ?? "ltr" });
+    options?.showPressed(this, this.#button.isConnected ? this.#button : this.#content.find((node) => node.matches?.(BUTTON)), isPressed);
+    const notes = options?.notesIn(languageOf(this), () => counters.changed()) ?? ENGLISH;
+    const { lang, dir = "ltr", locale = lang } = notes;
+    for (const place of [this.#note, this.#label]) Object.assign(place, { lang, dir });
     const text = sentences.map(([note, number]) => notes[note](notes.clicks(number.toLocaleString(locale), number), number)).join(" ");
     if (this.#note.textContent !== text) this.#note.textContent = text;
     if (this.#label.textContent !== notes.like) this.#label.textContent = notes.like;
     this.#history?.speak(notes.chart, locale);
+  }
+
+  #setState(state, isSo) {
+    try {
+      this.#states[isSo ? "add" : "delete"](state);
+    } catch {}
   }
 
   #name() {
@@ -479,7 +475,7 @@ class ClickCounter extends HTMLElement {
     if (this.#slot.parentNode !== place) place.prepend(this.#slot);
     this.#heart.hidden = this.#content.length > 0;
     if (this.#place() !== this.#output) this.#output.remove();
-    else if (this.#output.parentNode !== place) place.insertBefore(this.#output, isOwn ? null : this.#voice);
+    else if (this.#output.parentNode !== place) place.insertBefore(this.#output, isOwn ? null : this.#note);
     if (!this.history) this.#past.remove();
     else if (!this.#past.isConnected) this.#showHistory();
     this.#write();
@@ -488,10 +484,10 @@ class ClickCounter extends HTMLElement {
   #rename() {
     this.rejoin();
     const { value } = this.#counter;
-    if (value !== null) announce({ ...this.#counter, elements: new Set([this]) }, "value", { value });
+    if (value !== null) announce({ ...this.#counter, elements: [this] }, "value", { value });
   }
 
-  // Another script, such as a translator, may write there, too: what it wrote stays until there is other news.
+  // A translator's text stays until there is other news.
   #write() {
     const { value } = this.#counter;
     const language = languageOf(this);
@@ -499,48 +495,39 @@ class ClickCounter extends HTMLElement {
     if (!options && this.format) return;
     const place = this.#place();
     const text = value === null ? "" : (options?.written(value, this.format || "{}", language) ?? value.toLocaleString());
-    if (this.#written[0] === text && this.#written[1] === place) return;
+    const [before, where] = this.#written;
     this.#written = [text, place];
-    if (text || place === this.#output) place.textContent = text;
-  }
-
-  #showPressed(isPressed) {
-    const own = this.#button.isConnected && this.#button;
-    const button = own || this.#content.find((node) => node.matches?.("button, [type=submit], [role=button]"));
-    if (this.once && (own || isPressed || this.value !== null)) button?.setAttribute("aria-pressed", isPressed);
-    else if (own) own.removeAttribute("aria-pressed");
+    if (text !== before || (text && place !== where)) place.textContent = text;
   }
 
   async #showHistory() {
     this.shadowRoot.append(this.#past);
     try {
-      const { History, STYLE } = await import("./history.js");
-      if (!this.#history) this.shadowRoot.adoptedStyleSheets.push(sheetOf(STYLE));
-      this.#history ??= new History(this.#past);
-      this.#updateHistory();
+      this.#history ??= (await import("./history.js")).historyIn(this.#past);
       counters.changed();
+      this.#updateHistory();
     } catch {
-      this.#past.remove(); // no network, and not cached: tried again with the next count
+      this.#past.remove();
     }
   }
 
   #updateHistory() {
     if (this.value === null || !this.history) this.#history?.clear();
-    else this.#history?.update(urlOf("history", [this.#counter.name]));
+    else this.#history?.update(urlOf("history", [this.#name()]));
   }
 
   #controlOf(event) {
     const path = event.composedPath();
     const within = path.slice(0, path.indexOf(this));
-    return within.includes(this.#button) ? this.#button : within.find((node) => node.matches?.(CONTROL));
+    if (within.includes(this.#button)) return [this.#button];
+    return [within.find((node) => node.matches?.(CONTROL)), within.find(({ localName }) => localName === "form")];
   }
 
-  // A press is one click and nothing else, also inside a link: the default goes. A form of its own kind checks its fields.
   #click(event) {
-    const control = this.#controlOf(event);
+    const [control, form] = this.#controlOf(event);
     if (!control || control.disabled || this.readonly || event.defaultPrevented) return;
-    const form = control !== this.#button && (control.form ?? event.composedPath().find(addressOf));
-    if (form && !(addressOf(form) && control.form && control.type === "submit")) return;
+    const isSent = form && addressOf(form) && control.form === form && control.type === "submit";
+    if (form && !isSent) return;
     event.preventDefault();
     if (form) form.requestSubmit(control);
     else this.#press();
@@ -553,12 +540,12 @@ class ClickCounter extends HTMLElement {
   }
 
   #press() {
-    if (this.once && !options) return loadOptions().then(() => this.#press());
-    this.#pressedAt = performance.now();
-    this.#voice.textContent = "";
-    if (!counters.press(this, this.#counter, this.#name())) return;
-    move(this.#svg, [{}, { fill: "currentColor", transform: "scale(0.8)" }, { fill: "currentColor", transform: "scale(1.3)" }, {}], 450);
-    move(this.#heart, { boxShadow: ["0 0 0 0 currentColor", "0 0 0 0.9em transparent"] }, 450);
+    if (this.once && !options) return loadOptions().then(() => options && this.#press());
+    this.#output.ariaLive = "polite";
+    setTimeout(() => (this.#output.ariaLive = "off"), SPOKEN);
+    this.#button.classList.remove("burst");
+    this.#button.getBoundingClientRect();
+    this.#button.classList.toggle("burst", counters.press(this, this.#counter, this.#name()));
   }
 }
 
@@ -582,8 +569,7 @@ const poller = new Poller();
 const there = customElements.get("click-counter");
 
 if (there) {
-  const isSame = there.server?.href === server.href;
-  console.warn(isSame ? `${import.meta.url} is loaded twice.` : `<click-counter> is another server's here, not that of ${server}`);
+  loadOptions().then(() => options?.warn(there.server, import.meta.url));
 } else {
   customElements.define("click-counter", ClickCounter);
   delivery.start();

@@ -1,18 +1,15 @@
-// The outbox and its delivery. Knows no element.
-//
-// A click is a POST with a key of its own, which counts once however often it is sent. It waits in localStorage until
-// the server has answered it, so neither a lost network nor a closed page loses it.
+// The outbox and its delivery. A click waits in localStorage until it is answered. Its key makes it count once.
 
 export const server = new URL(".", import.meta.url);
 
-const OUTBOX = "click-counter "; // and the key
-const ONCE = "click-counter-once "; // and the address
+const OUTBOX = "click-counter ";
+const ONCE = "click-counter-once ";
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
-const TIMEOUT = 10e3; // ms; the server answers within 8 s
-const UNUSUAL = 2e3; // ms after which an unanswered click is shown as waiting
+const TIMEOUT = 10e3; // ms
+const UNUSUAL = 2e3; // ms until a click is shown as waiting
 const LONGEST_WAIT = 23 * 3600e3; // ms; the server remembers a key for 24 hours
-const LONGEST_PAUSE = 60e3; // ms, whatever a Retry-After says
-const AT_ONCE = 4; // requests
+const LONGEST_PAUSE = 60e3; // ms
+const AT_ONCE = 4;
 
 export function urlOf(path, names) {
   const url = new URL(path, server);
@@ -24,11 +21,16 @@ export function onceItem(name) {
   return ONCE + urlOf("click", [name]);
 }
 
+// Without the key: later it would count again.
+export function setCounted(name) {
+  write(onceItem(name), { counted: true });
+}
+
 export function request(path, names, options) {
   return fetch(urlOf(path, names), { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT), ...options });
 }
 
-// Only the function itself refuses with this type; a proxy or a hotel's log-in page must not cost a click.
+// Only the function refuses with this type: no proxy costs a click.
 export function isRefusal({ status, headers }) {
   const isProblem = headers.get("Content-Type")?.startsWith("application/problem+json");
   return isProblem && status >= 400 && status < 500 && ![408, 425, 429].includes(status);
@@ -38,10 +40,9 @@ export function isKey(key) {
   return typeof key === "string" && UUID.test(key);
 }
 
-// crypto.randomUUID is there only on HTTPS and localhost.
+// A blob's address ends with a UUID also without HTTPS.
 export function newKey() {
-  const bits = () => crypto.getRandomValues(new Uint8Array(1))[0];
-  return "00000000-0000-4000-8000-000000000000".replace(/[08]/g, (digit) => ((bits() & (15 >> (digit / 4))) | digit).toString(16));
+  return crypto.randomUUID?.() ?? URL.createObjectURL(new Blob()).slice(-36);
 }
 
 function attempt(use) {
@@ -52,9 +53,8 @@ function attempt(use) {
   }
 }
 
-const memory = new Map(); // what storage does not take: it may be full or forbidden
+const memory = new Map();
 
-// Other scripts write there, too.
 export function read(item) {
   return memory.get(item) ?? attempt(() => JSON.parse(localStorage.getItem(item))) ?? {};
 }
@@ -69,7 +69,6 @@ function remove(item) {
   attempt(() => localStorage.removeItem(item));
 }
 
-// The click of a stored item; null where it is another server's, or none.
 function readClick(key) {
   const { url, born, once } = read(OUTBOX + key);
   if (!isKey(key) || !String(url).startsWith(urlOf("click", []))) return null;
@@ -77,7 +76,7 @@ function readClick(key) {
   return url === urlOf("click", [name]) && name.length <= 100 ? { key, name, born, once: once === true } : null;
 }
 
-// The clicks that wait, by key. An item for each, because two tabs that write one list overwrite each other's clicks.
+// An item for each: tabs overwrite each other's list.
 class Outbox extends Map {
   add(click, isOwn) {
     this.set(click.key, { ...click, isOwn, since: performance.now() });
@@ -92,7 +91,6 @@ class Outbox extends Map {
     remove(OUTBOX + key);
   }
 
-  // What other pages of this site have left. This page's own clicks stay, also if the site clears its storage.
   load() {
     const items = Object.keys(attempt(() => localStorage) ?? {}).filter((item) => item.startsWith(OUTBOX));
     const keys = new Set(items.map((item) => item.slice(OUTBOX.length)));
@@ -100,22 +98,20 @@ class Outbox extends Map {
     const found = [...keys].filter((key) => !this.has(key)).map(readClick).filter(Boolean);
     for (const click of found.sort((a, b) => a.born - b.born)) {
       const isTime = typeof click.born === "number" && click.born <= Date.now();
-      if (!isTime) this.save(Object.assign(click, { born: Date.now() })); // a clock was set back: from now on it gets old
+      if (!isTime) this.save(Object.assign(click, { born: Date.now() }));
       this.add(click, false);
     }
   }
 }
 
-// Sends each click until it is answered, and tells `listener`: `counted(click, answer, started)`, `refused(click, status,
-// reason)`, and `changed()` when it may be that others wait than before.
 export class Delivery {
-  outbox = new Outbox();
+  #outbox = new Outbox();
   #listener;
-  #sending = new Set(); // keys
-  #failures = 0; // in a row
-  #pausedUntil = 0; // performance.now(), which no clock that is set moves
-  #forbiddenUntil = 0; // by the server
-  #noRoomUntil = new Map(); // by name
+  #sending = new Set();
+  #failures = 0;
+  #pausedUntil = 0;
+  #forbiddenUntil = 0;
+  #noRoomUntil = new Map();
   #timer;
 
   constructor(listener) {
@@ -125,25 +121,28 @@ export class Delivery {
   start() {
     addEventListener("online", () => this.#reached());
     addEventListener("storage", ({ key, newValue }) => {
-      const click = this.outbox.get(key?.slice(OUTBOX.length));
-      if (click && newValue === null) click.isOwn = false; // another tab has settled it
+      const click = this.#outbox.get(key?.slice(OUTBOX.length));
+      if (click && newValue === null) click.isOwn = false;
       if (!key || key.startsWith(OUTBOX) || key.startsWith(ONCE)) this.#sendIn(100);
     });
     this.send();
   }
 
   add(name, key) {
-    const click = { key: key ?? newKey(), name, born: Date.now(), once: Boolean(key) };
-    this.outbox.add(click, true);
-    this.outbox.save(click);
+    const click = { key: key || newKey(), name, born: Date.now(), once: Boolean(key) };
+    this.#outbox.add(click, true);
+    this.#outbox.save(click);
     this.#pausedUntil = Math.min(this.#pausedUntil, this.#forbiddenUntil);
     this.#send();
   }
 
-  // Also what another tab has left.
   send() {
-    this.outbox.load();
+    this.#outbox.load();
     this.#send();
+  }
+
+  clicks() {
+    return [...this.#outbox.values()];
   }
 
   isLate({ name, since }) {
@@ -162,13 +161,12 @@ export class Delivery {
   #send() {
     const pause = this.#pausedUntil - performance.now();
     if (pause <= 0) this.#sendSome();
-    if (this.outbox.size) this.#sendIn(pause > 0 ? Math.min(pause, UNUSUAL) : UNUSUAL);
+    if (this.#outbox.size) this.#sendIn(pause > 0 ? Math.min(pause, UNUSUAL) : UNUSUAL);
     this.#listener.changed();
   }
 
-  // While nothing gets through, one request at a time tries. What is new in another tab that one sends.
   #sendSome() {
-    for (const click of this.outbox.values()) {
+    for (const click of this.#outbox.values()) {
       if (this.#sending.size >= (this.#failures ? 1 : AT_ONCE)) return;
       const age = Date.now() - click.born;
       if (this.#sending.has(click.key) || this.lacksRoom(click.name) || (age < UNUSUAL && !click.isOwn)) continue;
@@ -182,7 +180,7 @@ export class Delivery {
     this.#sending.add(click.key);
     try {
       const headers = { "Idempotency-Key": click.key, Accept: "application/json" };
-      const options = { method: "POST", headers, redirect: "error", keepalive: true }; // also if the page is closed now
+      const options = { method: "POST", headers, redirect: "error", keepalive: true };
       await this.#take(click, await request("click", [click.name], options), started);
     } catch {
       this.#backOff(click, 0);
@@ -201,12 +199,9 @@ export class Delivery {
     else this.#settle(click, response.status, answer.detail, response.ok && answer, started);
   }
 
-  // One that is too old may have been counted, and the answer lost: a visitor who counts once stays counted. The key goes,
-  // for after 24 hours it would count again.
   #settle(click, status, reason, answer, started) {
-    const names = answer ? [click.name, answer.name] : status ? [] : [click.name];
-    if (click.once) for (const name of names) write(onceItem(name), { counted: true });
-    this.outbox.remove(click.key);
+    if (click.once && (answer || !status)) for (const name of [click.name, answer?.name ?? click.name]) setCounted(name);
+    this.#outbox.remove(click.key);
     if (answer) this.#listener.counted(click, answer, started);
     else this.#listener.refused(click, status, reason);
   }
@@ -216,9 +211,9 @@ export class Delivery {
   }
 
   #backOff(click, retryAfter) {
-    if (this.outbox.delete(click.key)) this.outbox.set(click.key, click); // one that always fails holds up no others
+    if (this.#outbox.delete(click.key)) this.#outbox.set(click.key, click);
     const now = performance.now();
-    if (now < this.#pausedUntil) return; // several were under way: that is one failure
+    if (now < this.#pausedUntil) return;
     this.#failures += 1;
     const pause = Math.min(20e3, 500 * 2 ** this.#failures) * (0.75 + Math.random() / 2);
     this.#forbiddenUntil = now + Math.min(retryAfter, LONGEST_PAUSE);

@@ -20,7 +20,10 @@ const ENGLISH = {
   most: (clicks, days, day, number) => `${clicks} in the last ${days} days, most on ${day}: ${number}.`,
 };
 
-export const STYLE = `
+const STYLE = `
+  :host([history]) {
+    display: flex; /* as wide as there is room, so that the chart stays where it is when its text changes */
+  }
   [part="history"] {
     flex-basis: 100%;
     min-block-size: 7.25em;
@@ -157,7 +160,7 @@ async function request(url) {
   }
 }
 
-export class History {
+class History {
   #place;
   #url = "";
   #days = [];
@@ -294,4 +297,12 @@ export class History {
     event.preventDefault();
     this.#choose(within(to));
   }
+}
+
+const sheet = new CSSStyleSheet();
+sheet.replaceSync(STYLE);
+
+export function historyIn(place) {
+  place.getRootNode().adoptedStyleSheets.push(sheet);
+  return new History(place);
 }
