@@ -39,13 +39,13 @@ class Counters {
     const again = element.once && this.isPressed(counter, name);
     Object.assign(counter, { pressed: element, refused: 0, again });
     if (again) this.changed();
-    else delivery.add(name, element.once && options.keyFor(name));
+    else delivery.add(name, element.once && options().keyFor(name));
     return !again;
   }
 
   isPressed(counter, name) {
     const isWaiting = (click) => click.once && this.of(click.name) === counter;
-    return options.isCounted(name) || options.isCounted(counter.name) || delivery.clicks().some(isWaiting);
+    return options().isCounted(name) || options().isCounted(counter.name) || delivery.clicks().some(isWaiting);
   }
 
   // Answers overtake one another: a lower count is news only if it was asked for later.
@@ -208,10 +208,6 @@ async function readCounts(names) {
 }
 
 const HEART = "M12 21 3.4 12.5a5.6 5.6 0 0 1 7.9-7.9l.7.7.7-.7a5.6 5.6 0 0 1 7.9 7.9z";
-const BUTTON = "button, [type=submit], [role=button]";
-const CONTROL = `${BUTTON}, a[href], summary`;
-
-// `:where` gives way to any rule of the page.
 const LOOK = (button) => `
   ${button} {
     min-block-size: 24px;
@@ -236,8 +232,8 @@ const LOOK = (button) => `
     outline-offset: 2px;
   }`;
 
-const outside = sheetOf(LOOK(":where(click-counter button)"));
-const inside = sheetOf(`
+const sheet = new CSSStyleSheet();
+sheet.replaceSync(`
   :host {
     display: inline-flex;
     flex-wrap: wrap;
@@ -304,12 +300,6 @@ const inside = sheetOf(`
     }
   }`);
 
-function sheetOf(text) {
-  const sheet = new CSSStyleSheet();
-  sheet.replaceSync(text);
-  return sheet;
-}
-
 function make(tag, attributes = {}, ...content) {
   const isDrawn = tag === "svg" || tag === "path";
   const element = isDrawn ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
@@ -318,44 +308,28 @@ function make(tag, attributes = {}, ...content) {
   return element;
 }
 
-function contentOf(node) {
-  const slotted = node.localName === "slot" ? node.assignedNodes() : [];
-  return [...(slotted.length ? slotted : node.childNodes)].flatMap((child) => {
-    if (child instanceof Text) return child.data.trim() ? [child] : [];
-    return child instanceof Element && child.localName !== "noscript" ? [child, ...contentOf(child)] : [];
-  });
-}
-
-function isControl(node) {
-  return node.matches?.(CONTROL) || node.shadowRoot?.querySelector(CONTROL);
-}
-
-function addressOf(node) {
-  if (node?.localName !== "form") return;
-  const url = new URL(node.getAttribute("action") ?? "", document.baseURI);
-  if (url.pathname.endsWith("/click")) return url;
-}
-
 function languageOf(element) {
   const speaking = element.closest("[lang]");
   const { host } = element.getRootNode();
   return !speaking && host ? languageOf(host) : (speaking?.lang ?? "");
 }
 
-let options;
-let loading;
+const connected = new Set();
+const modules = {}; // what a plain button does without
 
-function loadOptions() {
-  loading ??= import("./options.js").then(
+function need(file) {
+  modules[file] ??= import(file).then(
     (module) => {
-      options = module;
-      for (const { elements } of counters.shown()) for (const element of elements) element.refresh();
+      modules[file] = module;
+      for (const element of [...connected]) element.refresh();
       counters.changed();
     },
-    () => (loading = undefined),
+    () => delete modules[file],
   );
-  return loading;
+  return modules[file] instanceof Promise ? undefined : modules[file];
 }
+
+const options = () => need("./options.js");
 
 // It writes nothing outside its shadow before the first answer: a framework may still be hydrating.
 class ClickCounter extends HTMLElement {
@@ -372,20 +346,22 @@ class ClickCounter extends HTMLElement {
   #past = make("div", { part: "history" });
   #states = this.attachInternals().states;
   #counter;
-  #content = [];
+  #content = {};
   #history;
   #written = [""];
 
   constructor() {
     super();
     const root = this.attachShadow({ mode: "open" });
-    root.adoptedStyleSheets = [inside];
+    root.adoptedStyleSheets = [sheet];
     root.append(this.#slot, this.#note);
     this.#slot.addEventListener("slotchange", () => this.#arrange());
-    this.addEventListener("click", (event) => this.#click(event));
-    this.addEventListener("submit", (event) => this.#submit(event));
-    this.addEventListener("keydown", (event) => {
-      if (event.repeat && event.key === "Enter" && this.#controlOf(event)[0]) event.preventDefault();
+    this.#button.addEventListener("click", (event) => {
+      if (!event.defaultPrevented) this.#press();
+      event.preventDefault(); // inside a link, too
+    });
+    this.#button.addEventListener("keydown", (event) => {
+      if (event.repeat && event.key === "Enter") event.preventDefault();
     });
     new MutationObserver(() => this.#arrange()).observe(this, { childList: true, characterData: true, subtree: true });
   }
@@ -395,52 +371,49 @@ class ClickCounter extends HTMLElement {
   }
 
   connectedCallback() {
-    const root = this.getRootNode();
-    try {
-      if (!root.adoptedStyleSheets.includes(outside)) root.adoptedStyleSheets = [...root.adoptedStyleSheets, outside];
-    } catch {}
     for (const property of [...ClickCounter.observedAttributes, "value"].filter((property) => Object.hasOwn(this, property))) {
       const value = this[property];
       delete this[property];
       if (property !== "value") this[property] = value;
     }
-    this.rejoin();
+    connected.add(this);
+    this.refresh();
   }
 
   disconnectedCallback() {
-    this.#counter.elements.delete(this);
+    connected.delete(this);
+    this.#counter?.elements.delete(this);
     this.#counter = undefined;
   }
 
   attributeChangedCallback() {
-    if (!this.#counter) return;
+    if (!connected.has(this)) return;
     this.refresh();
     counters.changed();
   }
 
   rejoin() {
-    this.#content = contentOf(this);
     this.#counter?.elements.delete(this);
     this.#counter = counters.of(this.#name());
     this.#counter.elements.add(this);
     poller.join(this.#counter);
-    this.#arrange();
-    this.#updateHistory();
+    this.refresh();
   }
 
   refresh() {
     this.#arrange();
-    this.#updateHistory();
+    if (this.#counter) this.#updateHistory();
   }
 
   tell(sentences) {
-    const isPressed = this.once && options && counters.isPressed(this.#counter, this.#name());
+    const more = this.#isPlain() ? undefined : options();
+    const isPressed = this.once && more && counters.isPressed(this.#counter, this.#name());
     const isWaiting = this.#counter.waiting > 0;
     this.#setState("pressed", isPressed);
     this.#setState("waiting", isWaiting);
     this.#button.classList.toggle("waiting", isWaiting);
-    options?.showPressed(this, this.#button.isConnected ? this.#button : this.#content.find((node) => node.matches?.(BUTTON)), isPressed);
-    const notes = options?.notesIn(languageOf(this), () => counters.changed()) ?? ENGLISH;
+    more?.showPressed(this, this.#button.isConnected ? this.#button : this.#content.button, isPressed);
+    const notes = more?.notesIn(languageOf(this), () => counters.changed()) ?? ENGLISH;
     const { lang, dir = "ltr", locale = lang } = notes;
     for (const place of [this.#note, this.#label]) Object.assign(place, { lang, dir });
     const text = sentences.map(([note, number]) => notes[note](notes.clicks(number.toLocaleString(locale), number), number)).join(" ");
@@ -455,60 +428,59 @@ class ClickCounter extends HTMLElement {
     } catch {}
   }
 
-  #name() {
-    const form = this.#content.find(addressOf);
-    return this.getAttribute("name") || addressOf(form)?.searchParams.get("name") || "";
+  // What the page has put inside; until it is looked at it stays as it is.
+  #look() {
+    if (!this.firstElementChild) return { isEmpty: !this.textContent.trim() };
+    const content = need("./content.js");
+    content?.listen(this, () => this.#press());
+    content?.dress(this, LOOK);
+    return content?.look(this) ?? { hasControl: true, isUnknown: true };
   }
 
-  #place() {
-    return this.#content.find(({ localName }) => localName === "output") ?? this.#output;
+  #isPlain() {
+    return !modules["./options.js"] && !this.once && !this.format && /^(en|$)/i.test(languageOf(this));
+  }
+
+  #name() {
+    return this.getAttribute("name") || this.#content.name || "";
   }
 
   #arrange() {
-    if (!this.#counter) return;
-    this.#content = contentOf(this);
+    if (!connected.has(this)) return;
+    this.#content = this.#look();
+    if (!this.name && this.#content.isUnknown) return; // its form may name the counter
     if (counters.of(this.#name()) !== this.#counter) return this.#rename();
-    const isOwn = !this.readonly && !this.#content.some(isControl);
+    const isOwn = !this.readonly && !this.#content.hasControl;
     const place = isOwn ? this.#button : this.shadowRoot;
     if (!isOwn) this.#button.remove();
     else if (!this.#button.isConnected) this.shadowRoot.prepend(this.#button);
     if (this.#slot.parentNode !== place) place.prepend(this.#slot);
-    this.#heart.hidden = this.#content.length > 0;
-    if (this.#place() !== this.#output) this.#output.remove();
+    this.#heart.hidden = !this.#content.isEmpty;
+    if (this.#content.output) this.#output.remove();
     else if (this.#output.parentNode !== place) place.insertBefore(this.#output, isOwn ? null : this.#note);
     if (!this.history) this.#past.remove();
-    else if (!this.#past.isConnected) this.#showHistory();
+    else if (!this.#past.isConnected) this.shadowRoot.append(this.#past);
+    if (this.history) this.#history ??= need("./history.js")?.historyIn(this.#past);
     this.#write();
   }
 
   #rename() {
+    const isOther = this.#counter;
     this.rejoin();
     const { value } = this.#counter;
-    if (value !== null) announce({ ...this.#counter, elements: [this] }, "value", { value });
+    if (isOther && value !== null) announce({ ...this.#counter, elements: [this] }, "value", { value });
   }
 
   // A translator's text stays until there is other news.
   #write() {
     const { value } = this.#counter;
-    const language = languageOf(this);
-    if (!options && (this.once || this.format || !/^(en|$)/i.test(language))) loadOptions();
-    if (!options && this.format) return;
-    const place = this.#place();
-    const text = value === null ? "" : (options?.written(value, this.format || "{}", language) ?? value.toLocaleString());
+    const { output: place = this.#output } = this.#content;
+    const more = this.#isPlain() ? undefined : options();
+    if (this.format && !more) return;
+    const text = value === null ? "" : (more?.written(value, this.format || "{}", languageOf(this)) ?? value.toLocaleString());
     const [before, where] = this.#written;
     this.#written = [text, place];
     if (text !== before || (text && place !== where)) place.textContent = text;
-  }
-
-  async #showHistory() {
-    this.shadowRoot.append(this.#past);
-    try {
-      this.#history ??= (await import("./history.js")).historyIn(this.#past);
-      counters.changed();
-      this.#updateHistory();
-    } catch {
-      this.#past.remove();
-    }
   }
 
   #updateHistory() {
@@ -516,31 +488,9 @@ class ClickCounter extends HTMLElement {
     else this.#history?.update(urlOf("history", [this.#name()]));
   }
 
-  #controlOf(event) {
-    const path = event.composedPath();
-    const within = path.slice(0, path.indexOf(this));
-    if (within.includes(this.#button)) return [this.#button];
-    return [within.find((node) => node.matches?.(CONTROL)), within.find(({ localName }) => localName === "form")];
-  }
-
-  #click(event) {
-    const [control, form] = this.#controlOf(event);
-    if (!control || control.disabled || this.readonly || event.defaultPrevented) return;
-    const isSent = form && addressOf(form) && control.form === form && control.type === "submit";
-    if (form && !isSent) return;
-    event.preventDefault();
-    if (form) form.requestSubmit(control);
-    else this.#press();
-  }
-
-  #submit(event) {
-    if (event.defaultPrevented || !addressOf(event.target)) return;
-    event.preventDefault();
-    if (!this.readonly) this.#press();
-  }
-
   #press() {
-    if (this.once && !options) return loadOptions().then(() => options && this.#press());
+    if (this.readonly) return;
+    if (this.once && !options()) return void modules["./options.js"].then(() => options() && this.#press());
     this.#output.ariaLive = "polite";
     setTimeout(() => (this.#output.ariaLive = "off"), SPOKEN);
     this.#button.classList.remove("burst");
@@ -569,7 +519,7 @@ const poller = new Poller();
 const there = customElements.get("click-counter");
 
 if (there) {
-  loadOptions().then(() => options?.warn(there.server, import.meta.url));
+  import("./options.js").then(({ warn }) => warn(there.server, import.meta.url));
 } else {
   customElements.define("click-counter", ClickCounter);
   delivery.start();
