@@ -11,7 +11,8 @@ const ENGLISH = {
   lang: "en",
   like: "Like",
   clicks: (digits, number) => (number === 1 ? "1 click" : `${digits} clicks`),
-  waiting: (clicks, number) => `${clicks} ${number === 1 ? "is" : "are"} waiting. Counted as soon as the server can be reached.`,
+  waiting: (clicks, number) =>
+    `${clicks} ${number === 1 ? "is" : "are"} waiting. Counted as soon as the server can be reached.`,
   full: (clicks, number) => `${clicks} ${number === 1 ? "is" : "are"} waiting. There is no room for a new counter yet.`,
   refused: (clicks) => `${clicks} could not be counted.`,
   forbidden: () => "This site may only show the count.",
@@ -27,7 +28,8 @@ class Counters {
 
   of(name) {
     const key = name || this.#default;
-    if (!this.#all.has(key)) this.#all.set(key, { name: key, value: null, since: -1, waiting: 0, refused: 0, elements: new Set() });
+    if (!this.#all.has(key))
+      this.#all.set(key, { name: key, value: null, since: -1, waiting: 0, refused: 0, elements: new Set() });
     return this.#all.get(key);
   }
 
@@ -92,14 +94,18 @@ class Counters {
   }
 
   changed() {
-    const late = delivery.clicks().filter((click) => delivery.isLate(click)).map(({ name }) => this.of(name));
+    const late = delivery
+      .clicks()
+      .filter((click) => delivery.isLate(click))
+      .map(({ name }) => this.of(name));
     for (const counter of this.shown()) this.#tell(counter, late.filter((one) => one === counter).length);
   }
 
   #tell(counter, waiting) {
     const isNews = waiting !== counter.waiting;
     counter.waiting = waiting;
-    for (const element of counter.elements) element.tell(element === speakerOf(counter) ? this.#sentences(counter) : []);
+    for (const element of counter.elements)
+      element.tell(element === speakerOf(counter) ? this.#sentences(counter) : []);
     if (isNews) announce(counter, "waiting", { waiting }, true);
   }
 
@@ -371,7 +377,9 @@ class ClickCounter extends HTMLElement {
   }
 
   connectedCallback() {
-    for (const property of [...ClickCounter.observedAttributes, "value"].filter((property) => Object.hasOwn(this, property))) {
+    for (const property of [...ClickCounter.observedAttributes, "value"].filter((property) =>
+      Object.hasOwn(this, property),
+    )) {
       const value = this[property];
       delete this[property];
       if (property !== "value") this[property] = value;
@@ -416,7 +424,9 @@ class ClickCounter extends HTMLElement {
     const notes = more?.notesIn(languageOf(this), () => counters.changed()) ?? ENGLISH;
     const { lang, dir = "ltr", locale = lang } = notes;
     for (const place of [this.#note, this.#label]) Object.assign(place, { lang, dir });
-    const text = sentences.map(([note, number]) => notes[note](notes.clicks(number.toLocaleString(locale), number), number)).join(" ");
+    const text = sentences
+      .map(([note, number]) => notes[note](notes.clicks(number.toLocaleString(locale), number), number))
+      .join(" ");
     if (this.#note.textContent !== text) this.#note.textContent = text;
     if (this.#label.textContent !== notes.like) this.#label.textContent = notes.like;
     this.#history?.speak(notes.chart, locale);
@@ -477,7 +487,8 @@ class ClickCounter extends HTMLElement {
     const { output: place = this.#output } = this.#content;
     const more = this.#isPlain() ? undefined : options();
     if (this.format && !more) return;
-    const text = value === null ? "" : (more?.written(value, this.format || "{}", languageOf(this)) ?? value.toLocaleString());
+    const text =
+      value === null ? "" : (more?.written(value, this.format || "{}", languageOf(this)) ?? value.toLocaleString());
     const [before, where] = this.#written;
     this.#written = [text, place];
     if (text !== before || (text && place !== where)) place.textContent = text;

@@ -95,7 +95,10 @@ class Outbox extends Map {
     const items = Object.keys(attempt(() => localStorage) ?? {}).filter((item) => item.startsWith(OUTBOX));
     const keys = new Set(items.map((item) => item.slice(OUTBOX.length)));
     for (const [key, { isOwn }] of this) if (!isOwn && !keys.has(key)) this.delete(key);
-    const found = [...keys].filter((key) => !this.has(key)).map(readClick).filter(Boolean);
+    const found = [...keys]
+      .filter((key) => !this.has(key))
+      .map(readClick)
+      .filter(Boolean);
     for (const click of found.sort((a, b) => a.born - b.born)) {
       const isTime = typeof click.born === "number" && click.born <= Date.now();
       if (!isTime) this.save(Object.assign(click, { born: Date.now() }));
@@ -200,7 +203,8 @@ export class Delivery {
   }
 
   #settle(click, status, reason, answer, started) {
-    if (click.once && (answer || !status)) for (const name of [click.name, answer?.name ?? click.name]) setCounted(name);
+    if (click.once && (answer || !status))
+      for (const name of [click.name, answer?.name ?? click.name]) setCounted(name);
     this.#outbox.remove(click.key);
     if (answer) this.#listener.counted(click, answer, started);
     else this.#listener.refused(click, status, reason);

@@ -16,7 +16,8 @@ const ENGLISH = {
   clicks: "Clicks",
   number: (digits, number) => (number === 1 ? "1 click" : `${digits} clicks`),
   none: (days) => `No clicks in the last ${days} days.`,
-  all: (clicks, day, number) => (number === 1 ? `${clicks} in the last 30 days, on ${day}.` : `${clicks}, all on ${day}.`),
+  all: (clicks, day, number) =>
+    number === 1 ? `${clicks} in the last 30 days, on ${day}.` : `${clicks}, all on ${day}.`,
   most: (clicks, days, day, number) => `${clicks} in the last ${days} days, most on ${day}: ${number}.`,
 };
 
@@ -146,7 +147,8 @@ function make(tag, attributes = {}, ...content) {
 const asked = new Map();
 
 function daysOf(url) {
-  if (!(performance.now() - asked.get(url)?.at < AT_ONCE)) asked.set(url, { at: performance.now(), days: request(url) });
+  if (!(performance.now() - asked.get(url)?.at < AT_ONCE))
+    asked.set(url, { at: performance.now(), days: request(url) });
   return asked.get(url).days;
 }
 
@@ -177,7 +179,11 @@ class History {
   #chart = make(
     "div",
     { class: "chart", role: "slider", tabindex: 0, dir: "ltr", "aria-valuemin": 1, "aria-valuemax": DAYS },
-    make("svg", { viewBox: `0 0 ${DAYS * 10} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": true }, ...this.#bars),
+    make(
+      "svg",
+      { viewBox: `0 0 ${DAYS * 10} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": true },
+      ...this.#bars,
+    ),
     make("div", { class: "dates", "aria-hidden": true }, this.#first, this.#last),
   );
   #text = make("p");
@@ -263,12 +269,21 @@ class History {
   #table() {
     const { notes } = this.#words;
     const row = (day) =>
-      make("tr", {}, make("th", { scope: "row" }, this.#words.date(day)), make("td", {}, this.#words.number(day.value)));
+      make(
+        "tr",
+        {},
+        make("th", { scope: "row" }, this.#words.date(day)),
+        make("td", {}, this.#words.number(day.value)),
+      );
     return make(
       "table",
       {},
       make("caption", {}, notes.title),
-      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, notes.day), make("th", { scope: "col" }, notes.clicks))),
+      make(
+        "thead",
+        {},
+        make("tr", {}, make("th", { scope: "col" }, notes.day), make("th", { scope: "col" }, notes.clicks)),
+      ),
       make("tbody", {}, ...this.#days.map(row)),
     );
   }
@@ -292,7 +307,14 @@ class History {
   #press(event) {
     if (event.altKey || event.ctrlKey || event.metaKey) return; // the browser's own shortcuts
     const from = this.#chosen < 0 ? DAYS - 1 : this.#chosen;
-    const to = { ArrowLeft: from - 1, ArrowDown: from - 1, ArrowRight: from + 1, ArrowUp: from + 1, Home: 0, End: DAYS - 1 }[event.key];
+    const to = {
+      ArrowLeft: from - 1,
+      ArrowDown: from - 1,
+      ArrowRight: from + 1,
+      ArrowUp: from + 1,
+      Home: 0,
+      End: DAYS - 1,
+    }[event.key];
     if (to === undefined) return;
     event.preventDefault();
     this.#choose(within(to));

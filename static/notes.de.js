@@ -6,8 +6,10 @@ export default {
   lang: "de",
   like: "Gefällt mir",
   clicks: klicks,
-  waiting: (clicks, number) => `${clicks} ${number === 1 ? "wartet. Er wird" : "warten. Sie werden"} gezählt, sobald der Server erreichbar ist.`,
-  full: (clicks, number) => `${clicks} ${number === 1 ? "wartet" : "warten"}. Für einen neuen Zähler ist noch kein Platz.`,
+  waiting: (clicks, number) =>
+    `${clicks} ${number === 1 ? "wartet. Er wird" : "warten. Sie werden"} gezählt, sobald der Server erreichbar ist.`,
+  full: (clicks, number) =>
+    `${clicks} ${number === 1 ? "wartet" : "warten"}. Für einen neuen Zähler ist noch kein Platz.`,
   refused: (clicks, number) => `${clicks} ${number === 1 ? "konnte" : "konnten"} nicht gezählt werden.`,
   forbidden: () => "Diese Website darf die Zahl nur zeigen.",
   again: () => "Das ist schon gedrückt. Es zählt einmal.",

@@ -1,6 +1,6 @@
 // What a plain button does without: `once`, words around the count, and other languages than English.
 
-import { onceItem, isKey, newKey, read, server, write } from "./clicks.js";
+import { isKey, newKey, onceItem, read, server, write } from "./clicks.js";
 
 const LANGUAGES = ["de"]; // each has a file like notes.de.js, which only pages in that language load
 const loaded = new Map(); // notes by language
@@ -62,5 +62,8 @@ async function load(main) {
 // The element is there already.
 export function warn(other, url) {
   if (other?.origin === server.origin) console.warn(`<click-counter> is loaded twice, also as ${url}. Once is enough.`);
-  else console.warn(`<click-counter> is another server's here, not that of ${server}. A page can show the counters of one.`);
+  else
+    console.warn(
+      `<click-counter> is another server's here, not that of ${server}. A page can show the counters of one.`,
+    );
 }
