@@ -46,6 +46,7 @@ class Counters {
   }
 
   isPressed(counter, name) {
+    options().keyFor(name); // stored now, read again at the press
     const isWaiting = (click) => click.once && this.of(click.name) === counter;
     return options().isCounted(name) || options().isCounted(counter.name) || delivery.clicks().some(isWaiting);
   }
@@ -233,6 +234,12 @@ const LOOK = (button) => `
     border-color: var(--click-counter-border, currentColor);
     box-shadow: inset 0 0 0 9em color-mix(in srgb, currentColor 14%, transparent);
   }
+  @media (forced-colors: active) {
+    ${button}[aria-pressed="true"] {
+      background: Highlight;
+      color: HighlightText;
+    }
+  }
   ${button}:focus-visible {
     outline: 3px solid var(--click-counter-focus, currentColor);
     outline-offset: 2px;
@@ -280,6 +287,7 @@ sheet.replaceSync(`
   [part="note"] {
     flex-basis: 100%;
     font-size: 0.875em;
+    text-align: -webkit-match-parent;
     text-align: match-parent;
   }
   [part="note"]:empty, .unseen {

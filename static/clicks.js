@@ -9,7 +9,7 @@ const TIMEOUT = 10e3; // ms
 const UNUSUAL = 2e3; // ms until a click is shown as waiting
 const LONGEST_WAIT = 23 * 3600e3; // ms; the server remembers a key for 24 hours
 const LONGEST_PAUSE = 60e3; // ms
-const AT_ONCE = 4;
+const AT_ONCE = 6;
 
 export function urlOf(path, names) {
   const url = new URL(path, server);

@@ -30,6 +30,7 @@ const STYLE = `
     min-block-size: 7.25em;
     margin-block-start: 1em;
     font-size: 0.875em;
+    text-align: -webkit-match-parent;
     text-align: match-parent;
   }
   .chart {

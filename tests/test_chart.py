@@ -219,3 +219,27 @@ def test_chart_is_accessible_and_fits(function, database, page, kind, width, sch
     assert page.evaluate("document.documentElement.scrollHeight <= innerHeight")
     if request.config.getoption("--update"):
         page.screenshot(path=PICTURES / f"chart-{kind}-{scheme}-{width}.png")
+
+
+def test_chart_with_few_days_has_a_base_line_and_its_first_and_last_date(function, database, page):
+    put(function, database, {0: 3})
+    page.goto(function.url)
+    expect(text(page)).to_have_text(f"3 clicks, all on {day_of(0)}.")
+    expect(slider(page)).to_contain_text(f"{day_of(29)}{day_of(0)}")
+    assert slider(page).locator("svg").evaluate("(svg) => getComputedStyle(svg).borderBlockEndWidth") == "1px"
+    chart, button = slider(page).bounding_box(), page.get_by_role("button").bounding_box()
+    assert chart["y"] > button["y"] + button["height"] + 16
+
+
+def test_bars_are_seen_in_forced_colours(function, database, page):
+    put(function, database, HISTORIES["much"])
+    page.emulate_media(forced_colors="active")
+    page.goto(function.url)
+    expect(slider(page)).to_be_visible()
+    bar = slider(page).locator("rect").first
+    ink, ground = (f"getComputedStyle(document.body).{name}" for name in ("color", "backgroundColor"))
+    assert bar.evaluate("(bar) => [getComputedStyle(bar).fill, getComputedStyle(bar).fillOpacity]") == [
+        page.evaluate(ink),
+        "1",
+    ]
+    assert page.evaluate(f"{ink} !== {ground}")

@@ -1,7 +1,5 @@
 """<click-counter> on pages of other sites, in a real browser."""
 
-import re
-
 import pytest
 from pages import (
     ICON,
@@ -475,6 +473,51 @@ def test_lines_of_the_embed_page_work_on_a_site(function, listed, page):
     page.get_by_role("button", name='Clap & "cheer"').click()
     expect(count(page)).to_have_text("2")
     assert page.evaluate("document.querySelector('img').naturalWidth") > 50
+
+
+def test_embed_page_offers_all_that_the_element_can_do(function, listed, page):
+    page.goto(f"{function.url}/embed.html?name=post-7")
+    expect(count(page)).to_have_text("0")
+    page.get_by_label("Each visitor counts once").check()
+    page.get_by_label("Show the last 30 days").check()
+    page.get_by_label("Count in words").fill("{} clap|{} claps")
+    page.get_by_label("Colours of its own").check()
+    page.get_by_label("Page that it goes on").fill(f"{listed.origin}/pasted")
+    expect(page.locator("#snippet")).to_contain_text("return")
+    lines = page.locator("#snippet").inner_text()
+    assert '<div>\n  <click-counter name="post-7" format="{} clap|{} claps" once history>' in lines
+    expect(count(page)).to_have_text("0 claps")
+    expect(page.locator("#command")).to_have_text(
+        f"PROJECT_ID=my-project COUNTERS=post-7 ALLOWED_ORIGINS={listed.origin} ./deploy.sh"
+    )
+    listed.pages["/pasted"] = f"<!doctype html>{ICON}{lines}"
+    page.goto(f"{listed.origin}/pasted")
+    press(page)
+    expect(count(page)).to_have_text("1 clap")
+    expect(element(page).get_by_role("button")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_text("1 click in the last 30 days")).to_be_visible()
+    color = "(button) => getComputedStyle(button).backgroundColor"
+    assert element(page).get_by_role("button").evaluate(color) == "rgb(29, 107, 82)"
+
+
+@pytest.mark.parametrize("what", ["snippet", "command", "setting", "policy", "html", "markdown"])
+def test_embed_page_copies_each_of_its_lines(function, page, what):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(f"{function.url}/embed.html?name=post-1")
+    expect(page.locator("#snippet")).to_contain_text('name="post-1"')
+    page.locator(f"[data-copies={what}]").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == page.locator(f"#{what}").inner_text()
+
+
+def test_embed_page_without_javascript_shows_nothing_that_needs_it(function, browser):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{function.url}/embed.html")
+    expect(page.get_by_text("This page needs JavaScript")).to_be_visible()
+    for role in ("button", "textbox", "checkbox"):
+        assert page.get_by_role(role).count() == 0
+    context.close()
 
 
 def test_embed_page_says_what_is_wrong_with_a_name(function, page):

@@ -135,7 +135,6 @@ def test_two_tabs_that_press_at_the_same_moment_count_once(function, listed, sho
     held = []
     for tab in (page, other):
         tab.route("**/click?*", lambda route: held.append(route))
-        tab.evaluate("localStorage.setItem = localStorage.setItem")  # wakes what is shared between tabs
     press(page)
     wait_until(lambda: held)
     press(other)
@@ -286,15 +285,27 @@ def put_clicks(page, function, number):
     )
 
 
-def test_thousands_of_waiting_clicks_are_delivered_in_seconds(function, show, page):
+def test_hundreds_of_waiting_clicks_are_delivered_and_each_counts_once(function, show, page):
     show(LIKE)
-    page.route("**/click?*", lambda route: route.abort()) if False else None
+    put_clicks(page, function, 400)
+    page.reload()
+    wait_until(lambda: waiting_clicks(page) == 0, 60)
+    assert function.count("post-1") == 400
+
+
+def test_thousands_of_waiting_clicks_cost_the_page_seconds_and_not_minutes(function, show, page):
+    """With a server that answers at once, so that only the page's own work is measured."""
+    page.add_init_script(
+        """const real = fetch; let value = 0; window.fetch = async (url, options) => options?.method === "POST" ?
+        Response.json({ name: "post-1", value: (value += 1) }) : real(url, options)"""
+    )
+    show(LIKE)
     put_clicks(page, function, 4000)
     page.reload()
     started = time.monotonic()
-    wait_until(lambda: waiting_clicks(page) == 0, 60)
-    assert function.count("post-1") == 4000
-    print(f"4,000 clicks in {time.monotonic() - started:.1f} s")
+    expect(count(page)).to_have_text("4,000", timeout=40_000)
+    wait_until(lambda: waiting_clicks(page) == 0)
+    assert time.monotonic() - started < 20
 
 
 JUNK = {
@@ -349,9 +360,11 @@ def test_click_that_always_fails_does_not_hold_up_the_others(function, show, pag
     page.expected.append("500")
     show(LIKE + '<click-counter name="post-2">Like</click-counter>')
     page.route("**/click?name=post-1", lambda route: route.fulfill(status=500, body="no"))
-    press(page, 0, 5)
+    press(page, 0, 2)
+    expect(note(page, 0)).to_contain_text("2 clicks are waiting")
     press(page, 1)
-    expect(count(page, 1)).to_have_text("1", timeout=15_000)
+    expect(count(page, 1)).to_have_text("1", timeout=20_000)
+    assert waiting_clicks(page) == 2
 
 
 # --- The look ---------------------------------------------------------------------------------------------------
@@ -457,7 +470,7 @@ WRITTEN = [  # language of the page, format, value, text
     ("en", "{} like|{} likes", 1234, "1,234 likes"),
     ("fr", "{} clic|{} clics", 0, "0 clic"),
     ("de", "{} Klick|{} Klicks", 1234, "1.234 Klicks"),
-    ("de_CH", "{} Klick|{} Klicks", 1234, "1’234 Klicks"),
+    ("de_CH", "{} Klick|{} Klicks", 1234, re.compile("^1.234 Klicks$")),
     ("x$", "{} like|{} likes", 1234, "1,234 likes"),
     ("en", "{} likes", 1, "1 likes"),
     ("en", "({}x)", 1, "(1x)"),
@@ -563,7 +576,12 @@ def test_value_is_null_until_the_server_has_told_it_and_cannot_be_written(functi
     assert page.evaluate("document.querySelector('click-counter').value") is None
     held[0].continue_()
     expect(count(page)).to_have_text("0")
-    assert page.evaluate("(() => { const one = document.querySelector('click-counter'); one.value = 9; return one.value })()") == 0
+    assert (
+        page.evaluate(
+            "(() => { const one = document.querySelector('click-counter'); one.value = 9; return one.value })()"
+        )
+        == 0
+    )
 
 
 def test_types_name_every_attribute_and_event():
@@ -640,7 +658,9 @@ def test_component_around_it_counts_one_click_and_has_one_tab_stop(function, sho
         [shadow, light.replace("FORM", form(function))],
     )
     expect(page.locator("click-counter [part=count]")).to_have_text("0")
-    page.wait_for_function("!document.querySelector('my-like').shadowRoot.querySelector('click-counter').matches(':empty')")
+    page.wait_for_function(
+        "!document.querySelector('my-like').shadowRoot.querySelector('click-counter').matches(':empty')"
+    )
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.locator("click-counter [part=count]")).to_have_text("1")
@@ -734,7 +754,7 @@ def test_output_of_the_page_is_left_alone_until_the_first_answer(function, liste
         .observe(document.body, { childList: true, characterData: true, attributes: true, subtree: true })</script>"""
     page.goto(listed.put(function, before + body))
     wait_until(lambda: held)
-    page.wait_for_function("customElements.get('click-counter')")
+    page.wait_for_function("!!customElements.get('click-counter')")
     page.evaluate("window.writes = 0")
     page.wait_for_timeout(300)
     assert page.evaluate("[writes, document.querySelector('output').outerHTML]") == [0, "<output></output>"]
@@ -766,7 +786,7 @@ def test_script_that_is_loaded_twice_says_so(function, show, page):
     page.expected.append("is loaded twice")
     second = f'<script type="module" src="{function.url}/click-counter.js?2"></script>'
     show(LIKE, head=second)
-    wait_until(lambda: page.errors)
+    wait_until(lambda: page.title() and page.errors)
     assert "another server" not in page.errors[0]
     press(page)
     expect(count(page)).to_have_text("1")
@@ -775,9 +795,9 @@ def test_script_that_is_loaded_twice_says_so(function, show, page):
 
 def test_script_of_another_server_says_so(function, start, on_sqlite, show, page):
     page.expected.append("another server's")
-    other = start(on_sqlite.url)
+    other = start(on_sqlite.url, COUNTERS="post-*")
     show(LIKE, None, head=f'<script type="module" src="{other.url}/click-counter.js"></script>')
-    wait_until(lambda: page.errors)
+    wait_until(lambda: page.title() and page.errors)
 
 
 def test_plain_button_loads_less_than_9_kB(function, show, page):

@@ -353,3 +353,36 @@ def test_many_pages_at_once_each_see_their_click(counter, browser):
     for context in contexts:
         context.close()
     assert counter.count(COUNTER) == 40
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+def test_nothing_moves_when_the_count_comes(counter, database, page, width):
+    database.sql("update counter set value = 1234567")
+    page.set_viewport_size({"width": width, "height": 700})
+    page.add_init_script(
+        """window.shift = 0; new PerformanceObserver((list) => list.getEntries().forEach((one) => (shift += one.value)))
+        .observe({ type: "layout-shift", buffered: true })"""
+    )
+    page.reload()
+    expect(heading(page)).to_have_text("Hello World! (1,234,567x)")
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))")
+    assert page.evaluate("shift") < 0.001
+
+
+def test_page_without_javascript_has_no_hole(function, browser):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(function.url)
+    picture = page.get_by_alt_text("The count, as a picture").bounding_box()
+    button = page.get_by_role("button").bounding_box()
+    line = page.get_by_text("Every press counts exactly once").bounding_box()
+    assert button["y"] - (picture["y"] + picture["height"]) < 60
+    assert 8 < line["y"] - (button["y"] + button["height"]) < 60
+    context.close()
+
+
+def test_page_says_what_it_is_and_where_its_lines_are(counter, page):
+    page.get_by_role("link", name="Put this button on your pages").click()
+    expect(heading(page)).to_have_text("Put the counter on your site")
+    page.get_by_role("link", name="The counter").click()
+    expect(heading(page)).to_contain_text("Hello World!")
