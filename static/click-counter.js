@@ -466,6 +466,9 @@ class ClickCounter extends HTMLElement {
   #arrange() {
     if (!connected.has(this)) return;
     this.#content = this.#look();
+    if (!this.history) this.#past.remove();
+    else if (!this.#past.isConnected) this.shadowRoot.append(this.#past);
+    if (this.history) this.#history ??= need("./history.js")?.historyIn(this.#past);
     if (!this.name && this.#content.isUnknown) return; // its form may name the counter
     if (counters.of(this.#name()) !== this.#counter) return this.#rename();
     const isOwn = !this.readonly && !this.#content.hasControl;
@@ -476,9 +479,6 @@ class ClickCounter extends HTMLElement {
     this.#heart.hidden = !this.#content.isEmpty;
     if (this.#content.output) this.#output.remove();
     else if (this.#output.parentNode !== place) place.insertBefore(this.#output, isOwn ? null : this.#note);
-    if (!this.history) this.#past.remove();
-    else if (!this.#past.isConnected) this.shadowRoot.append(this.#past);
-    if (this.history) this.#history ??= need("./history.js")?.historyIn(this.#past);
     this.#write();
   }
 

@@ -15,7 +15,6 @@ from pages import (
     button,
     check_accessibility,
     count,
-    element,
     greet,
     heading,
     note,
@@ -417,17 +416,19 @@ def test_own_click_bursts_only_where_motion_is_welcome(show, page, motion):
         wait_until(lambda: page.evaluate("bursts") >= 1)
 
 
-STATES = f"""<meta name="viewport" content="width=device-width"><meta name=color-scheme content="light dark"><style>
-    body {{ font: 18px/1.5 system-ui, sans-serif; margin: 1em }}
-    section {{ display: flex; flex-wrap: wrap; gap: 0.75em; align-items: start; padding: 1em; border-radius: 0.5em }}
-    .blue {{ background: #0b3d91; color: #fff }} .yellow {{ background: #ffe27a; color: #3a2a00 }}
-    .filled {{ --click-counter-background: #e0245e; --click-counter-border: #e0245e; --click-counter-color: #fff }}
-    .red {{ --click-counter-heart: #c2185b }} @media (prefers-color-scheme: dark) {{ .red {{ --click-counter-heart: #ff6f9f }} }}
+STATES = """<meta name="viewport" content="width=device-width"><meta name=color-scheme content="light dark"><style>
+    body { font: 18px/1.5 system-ui, sans-serif; margin: 1em }
+    section { display: flex; flex-wrap: wrap; gap: 0.75em; align-items: start; padding: 1em; border-radius: 0.5em }
+    .blue { background: #0b3d91; color: #fff } .yellow { background: #ffe27a; color: #3a2a00 }
+    .filled { --click-counter-background: #c2185b; --click-counter-border: #c2185b; --click-counter-color: #fff }
+    .red { --click-counter-heart: #c2185b } .blue .red { --click-counter-heart: #ff9dbd }
+    @media (prefers-color-scheme: dark) { main > section:first-of-type .red { --click-counter-heart: #ff6f9f } }
     </style>"""
 CHIPS = """<click-counter name=post-1></click-counter> <click-counter name=post-2 once></click-counter>
     <click-counter name=post-1 class=red once format="{} like|{} likes"></click-counter>
     <click-counter name=post-1>Like</click-counter> <click-counter name=post-2 once>Applaud</click-counter>
-    <click-counter name=post-1 class=filled></click-counter> <span>Read <click-counter name=post-3 readonly></click-counter> times</span>"""
+    <click-counter name=post-1 class=filled></click-counter>
+    <span>Read <click-counter name=post-3 readonly></click-counter> times</span>"""
 
 
 @pytest.mark.parametrize("look", ["light", "dark", "forced"])
@@ -800,7 +801,7 @@ def test_script_of_another_server_says_so(function, start, on_sqlite, show, page
     wait_until(lambda: page.title() and page.errors)
 
 
-def test_plain_button_loads_less_than_9_kB(function, show, page):
+def test_plain_button_loads_less_than_nine_kilobytes(function, show, page):
     loaded = []
     page.on("response", lambda response: loaded.append(response) if response.url.endswith(".js") else None)
     show(HEART)

@@ -357,6 +357,7 @@ def test_many_pages_at_once_each_see_their_click(counter, browser):
 
 @pytest.mark.parametrize("width", [320, 390, 1280])
 def test_nothing_moves_when_the_count_comes(counter, database, page, width):
+    counter.click()
     database.sql("update counter set value = 1234567")
     page.set_viewport_size({"width": width, "height": 700})
     page.add_init_script(
