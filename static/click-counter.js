@@ -236,6 +236,7 @@ const LOOK = (button) => `
   }
   @media (forced-colors: active) {
     ${button}[aria-pressed="true"] {
+      forced-color-adjust: none;
       background: Highlight;
       color: HighlightText;
     }
