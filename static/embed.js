@@ -2,13 +2,14 @@
 
 const server = new URL(".", import.meta.url);
 const wishes = document.querySelector("#wishes");
-const { name, label, page } = wishes.elements;
-const hint = document.querySelector("#hint");
-const pageHint = document.querySelector("#page-hint");
-const PAGE_HINT = pageHint.textContent;
+const { name, label, page, format, once, history, colored, background, color } = wishes.elements;
 const preview = document.querySelector("#preview");
 const image = document.querySelector("#badge");
-let badge = "";
+const hints = new Map(["hint", "page-hint", "format-hint"].map((id) => [id, document.getElementById(id).textContent]));
+
+const NAME_HINT = "A name has 1 to 100 characters out of A-Z a-z 0-9 . _ - : / and nothing else.";
+const PAGE_HINT = "Write the whole address, like https://example.com/post-1";
+const FORMAT_HINT = "Write {} where the number goes, as in: {} like|{} likes";
 
 function addressOf(path, fields) {
   const url = new URL(path, server);
@@ -20,58 +21,100 @@ function escaped(text) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll('"', "&quot;");
 }
 
-function wording() {
-  return label.value.trim() || "Like";
-}
-
-function snippet() {
-  const text = escaped(wording());
-  const element = `<script type="module" src="${new URL("click-counter.js", server)}"></script>\n<click-counter name="${name.value}">`;
-  if (!isPage()) return `${element}${text}</click-counter>`;
-  return `${element}
-  <form method="post" action="${escaped(addressOf("click", { name: name.value }))}">
-    <input type="hidden" name="return" value="${escaped(page.value)}">
-    <button>${text}</button>
-  </form>
-</click-counter>`;
-}
-
-function isPage() {
-  return page.validity.valid && /^https?:/i.test(page.value);
-}
-
-function showSections(shown) {
-  for (const section of document.querySelectorAll("section")) section.hidden = !shown;
-}
-
 function write(id, text) {
   document.getElementById(id).textContent = text;
 }
 
-function showLines() {
-  const well = name.checkValidity();
-  hint.textContent = well ? "" : "A name has 1 to 100 characters out of A-Z a-z 0-9 . _ - : / and nothing else.";
-  pageHint.textContent = page.value && !isPage() ? "Write the whole address, like https://example.com/post-1" : PAGE_HINT;
-  showSections(well);
-  if (!well) return;
-  const site = isPage() ? new URL(page.value).origin : "https://example.com";
-  badge = addressOf("badge.svg", { name: name.value, label: wording() });
-  const policy = ["script-src", "connect-src", "img-src", "form-action"];
-  write("snippet", snippet());
-  write("setting", `ALLOWED_ORIGINS=${site}`);
-  write("policy", policy.map((directive) => `${directive} 'self' ${server.origin};`).join("\n"));
-  write("html", `<img src="${escaped(badge)}" alt="${escaped(wording())}">`);
-  write("markdown", `![${wording().replace(/[[\]\\]/g, "\\$&")}](${badge})`);
-  image.src = badge;
-  image.alt = `The badge of ${name.value}`;
+function hint(id, isWrong, text) {
+  write(id, isWrong ? text : hints.get(id));
+}
+
+// Whether the page's address is there, so that a form can bring its visitor back.
+function isPage() {
+  return page.validity.valid && /^https?:/i.test(page.value);
+}
+
+function isFormat() {
+  return format.value.includes("{}");
+}
+
+// The attributes that the element gets, in the order in which they are written.
+function attributes() {
+  const chosen = [["name", name.value]];
+  if (isFormat()) chosen.push(["format", format.value]);
+  for (const { name: attribute, checked } of [once, history]) if (checked) chosen.push([attribute, ""]);
+  return chosen;
+}
+
+function colors() {
+  return [
+    ["--click-counter-background", background.value],
+    ["--click-counter-border", background.value],
+    ["--click-counter-color", color.value],
+  ];
+}
+
+function style() {
+  const rules = colors().map(([property, value]) => `${property}: ${value}`);
+  return colored.checked ? `<style>click-counter { ${rules.join("; ")} }</style>\n` : "";
+}
+
+function tag() {
+  const written = attributes().map(([attribute, value]) => (value ? `${attribute}="${escaped(value)}"` : attribute));
+  return `<click-counter ${written.join(" ")}>`;
+}
+
+function form() {
+  return `
+    <form method="post" action="${escaped(addressOf("click", { name: name.value }))}">
+      <input type="hidden" name="return" value="${escaped(page.value)}">
+      <button>${escaped(label.value.trim() || "Like")}</button>
+    </form>
+  `;
+}
+
+// Inside a <div>, because some Markdown tools tear a form out of a tag that they do not know.
+function snippet() {
+  const script = `<script type="module" src="${new URL("click-counter.js", server)}"></script>`;
+  const content = isPage() ? form() : escaped(label.value.trim());
+  return `${script}\n${style()}<div>\n  ${tag()}${content}</click-counter>\n</div>`;
+}
+
+function showPreview() {
   const element = document.createElement("click-counter");
-  element.setAttribute("name", name.value);
-  element.textContent = wording();
+  for (const [attribute, value] of attributes()) element.setAttribute(attribute, value);
+  if (colored.checked) for (const [property, value] of colors()) element.style.setProperty(property, value);
+  element.textContent = label.value.trim();
   preview.replaceChildren(element);
 }
 
-async function copy(event) {
-  const button = event.currentTarget;
+function showLines() {
+  const isName = name.checkValidity();
+  hint("hint", !isName, NAME_HINT);
+  hint("page-hint", page.value && !isPage(), PAGE_HINT);
+  hint("format-hint", format.value && !isFormat(), FORMAT_HINT);
+  for (const choice of document.querySelectorAll(".colors")) choice.hidden = !colored.checked;
+  document.querySelector("#lines").hidden = !isName;
+  if (isName) writeLines();
+}
+
+function writeLines() {
+  const site = isPage() ? new URL(page.value).origin : "https://example.com";
+  const text = label.value.trim() || "likes";
+  const badge = addressOf("badge.svg", { name: name.value, label: text });
+  const policy = ["script-src", "connect-src", "img-src", "form-action"];
+  write("snippet", snippet());
+  write("command", `PROJECT_ID=my-project COUNTERS=${name.value} ALLOWED_ORIGINS=${site} ./deploy.sh`);
+  write("setting", `ALLOWED_ORIGINS=${site}`);
+  write("policy", policy.map((directive) => `${directive} 'self' ${server.origin};`).join("\n"));
+  write("html", `<img src="${escaped(badge)}" alt="${escaped(text)}">`);
+  write("markdown", `![${text.replace(/[[\]\\]/g, "\\$&")}](${badge})`);
+  image.src = badge;
+  image.alt = `The badge of ${name.value}`;
+  showPreview();
+}
+
+async function copy({ currentTarget: button }) {
   const code = document.getElementById(button.dataset.copies);
   try {
     await navigator.clipboard.writeText(code.textContent);
@@ -94,12 +137,15 @@ wishes.addEventListener("input", () => {
   clearTimeout(timer);
   timer = setTimeout(showLines, 300); // no request for each letter
 });
-preview.addEventListener("counter-value", (event) => (image.src = `${badge}&fresh=${event.detail.value}`));
-preview.addEventListener("counter-missing", (event) => {
-  hint.textContent = event.detail.reason;
-  showSections(false);
+preview.addEventListener("click-counter-value", ({ detail }) => {
+  image.src = `${addressOf("badge.svg", { name: name.value, label: label.value.trim() || "likes" })}&fresh=${detail.value}`;
+});
+preview.addEventListener("click-counter-missing", ({ detail }) => {
+  hint("hint", true, detail.reason);
+  document.querySelector("#lines").hidden = true;
 });
 for (const button of document.querySelectorAll("[data-copies]")) button.addEventListener("click", copy);
+wishes.hidden = false;
 name.value = new URLSearchParams(location.search).get("name") ?? "";
 if (!name.value) {
   const standard = await defaultName().catch(() => "");

@@ -9,73 +9,128 @@ const AT_ONCE = 200; // ms
 const DAY = 24 * 3600e3; // ms
 const SVG = "http://www.w3.org/2000/svg";
 
-const number = new Intl.NumberFormat();
-const date = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "long", timeZone: "UTC" });
+const ENGLISH = {
+  lang: "en",
+  title: "Clicks per day (UTC)",
+  day: "Day",
+  clicks: "Clicks",
+  number: (digits, number) => (number === 1 ? "1 click" : `${digits} clicks`),
+  none: (days) => `No clicks in the last ${days} days.`,
+  all: (clicks, day, number) =>
+    number === 1 ? `${clicks} in the last 30 days, on ${day}.` : `${clicks}, all on ${day}.`,
+  most: (clicks, days, day, number) => `${clicks} in the last ${days} days, most on ${day}: ${number}.`,
+};
 
-export const STYLE = `
+const STYLE = `
+  :host([history]) {
+    display: flex; /* as wide as there is room, so that the chart stays where it is when its text changes */
+  }
   [part="history"] {
     flex-basis: 100%;
-    min-block-size: 5.5em;
+    min-block-size: 7.25em;
     margin-block-start: 1em;
     font-size: 0.875em;
+    text-align: -webkit-match-parent;
+    text-align: match-parent;
   }
-  [role="slider"] {
-    inline-size: 100%;
+  .chart {
     max-inline-size: 24em;
     margin-inline: var(--click-counter-bars-margin, 0);
+    color: var(--click-counter-bar, currentColor);
     touch-action: pan-y;
   }
-  [role="slider"]:focus-visible {
+  .chart:focus-visible {
     outline: 2px solid var(--click-counter-focus, currentColor);
     outline-offset: 4px;
   }
-  svg {
+  .chart svg {
     display: block;
     inline-size: 100%;
     block-size: 3em;
-    color: var(--click-counter-bar, currentColor);
+    border-block-end: 1px solid color-mix(in srgb, currentColor 45%, transparent);
+    stroke: none;
   }
   rect {
     fill: currentColor;
-    fill-opacity: 0.45;
+    fill-opacity: 0.5;
   }
-  rect:last-of-type {
-    fill-opacity: 0.7;
+  rect.none {
+    fill-opacity: 0;
+  }
+  rect:last-of-type:not(.none) {
+    fill-opacity: 0.75;
   }
   rect.chosen {
     fill-opacity: 1;
   }
+  .dates {
+    display: flex;
+    justify-content: space-between;
+    margin-block-start: 0.25em;
+    font-size: 0.875em;
+  }
   p {
     margin: 0.4em 0 0;
-  }
-  .unseen { /* around the table, for that would take the height of its rows */
-    position: absolute;
-    inline-size: 1px;
-    block-size: 1px;
-    overflow: hidden;
-    clip-path: inset(50%);
-    white-space: nowrap;
   }
   @media (prefers-reduced-motion: no-preference) {
     rect {
       transition: y 200ms ease-out, height 200ms ease-out;
     }
+  }
+  @media (forced-colors: active) {
+    .chart svg {
+      forced-color-adjust: none;
+      border-color: CanvasText;
+    }
+    rect, rect:last-of-type {
+      fill: CanvasText;
+      fill-opacity: 1;
+    }
+    rect.chosen {
+      fill: Highlight;
+    }
   }`;
 
-function clicks(value) {
-  return value === 1 ? "1 click" : `${number.format(value)} clicks`;
-}
+// The sentences of one language, with its numbers and dates.
+class Words {
+  #locale;
+  #number;
+  #date;
 
-function dayOf({ day }) {
-  return date.format(new Date(`${day}T00:00:00Z`));
-}
+  constructor(notes, locale) {
+    this.notes = notes;
+    this.#locale = locale;
+    this.#number = new Intl.NumberFormat(locale);
+    this.#date = new Intl.DateTimeFormat(locale, { day: "numeric", month: "long", timeZone: "UTC" });
+  }
 
-function sentence(days) {
-  const sum = days.reduce((total, { value }) => total + value, 0);
-  if (!sum) return `No clicks in the last ${days.length} days.`;
-  const best = days.reduce((most, day) => (day.value >= most.value ? day : most));
-  if (best.value === sum) return `${clicks(sum)} in the last ${days.length} days, on ${dayOf(best)}.`;
-  return `${clicks(sum)} in the last ${days.length} days, most on ${dayOf(best)}: ${number.format(best.value)}.`;
+  isIn(notes, locale) {
+    return notes === this.notes && locale === this.#locale;
+  }
+
+  number(value) {
+    return this.#number.format(value);
+  }
+
+  clicks(value) {
+    return this.notes.number(this.number(value), value);
+  }
+
+  date({ day }) {
+    return this.#date.format(new Date(`${day}T00:00:00Z`));
+  }
+
+  of(day) {
+    return `${this.date(day)}: ${this.clicks(day.value)}`;
+  }
+
+  all(days) {
+    const sum = days.reduce((total, { value }) => total + value, 0);
+    const best = days.reduce((most, day) => (day.value >= most.value ? day : most));
+    if (!sum) return this.notes.none(this.number(days.length));
+    if (best.value === sum) return this.notes.all(this.clicks(sum), this.date(best), sum);
+    return this.notes.most(this.clicks(sum), this.number(days.length), this.date(best), this.number(best.value));
+  }
 }
 
 function within(index) {
@@ -93,7 +148,8 @@ function make(tag, attributes = {}, ...content) {
 const asked = new Map();
 
 function daysOf(url) {
-  if (!(performance.now() - asked.get(url)?.at < AT_ONCE)) asked.set(url, { at: performance.now(), days: request(url) });
+  if (!(performance.now() - asked.get(url)?.at < AT_ONCE))
+    asked.set(url, { at: performance.now(), days: request(url) });
   return asked.get(url).days;
 }
 
@@ -107,7 +163,7 @@ async function request(url) {
   }
 }
 
-export class History {
+class History {
   #place;
   #url = "";
   #days = [];
@@ -117,25 +173,22 @@ export class History {
   #again = false;
   #timer;
 
+  #words = new Words(ENGLISH, "en");
   #bars = Array.from({ length: DAYS }, (_, index) => make("rect", { x: index * 10 + 1, width: 8 }));
+  #first = make("span");
+  #last = make("span");
   #chart = make(
     "div",
-    { role: "slider", tabindex: 0, "aria-label": "Day", "aria-valuemin": 1, "aria-valuemax": DAYS },
-    make("svg", { viewBox: `0 0 ${DAYS * 10} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": true }, ...this.#bars),
+    { class: "chart", role: "slider", tabindex: 0, dir: "ltr", "aria-valuemin": 1, "aria-valuemax": DAYS },
+    make(
+      "svg",
+      { viewBox: `0 0 ${DAYS * 10} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": true },
+      ...this.#bars,
+    ),
+    make("div", { class: "dates", "aria-hidden": true }, this.#first, this.#last),
   );
   #text = make("p");
-  #rows = make("tbody");
-  #unseen = make(
-    "div",
-    { class: "unseen" },
-    make(
-      "table",
-      {},
-      make("caption", {}, "Clicks per day (UTC)"),
-      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Day"), make("th", { scope: "col" }, "Clicks"))),
-      this.#rows,
-    ),
-  );
+  #unseen = make("div", { class: "unseen" }); // around the table, for that would take the height of its rows
 
   constructor(place) {
     this.#place = place;
@@ -177,7 +230,15 @@ export class History {
     return true;
   }
 
+  // Speak another language.
+  speak(notes = ENGLISH, locale = notes.lang) {
+    if (this.#words.isIn(notes, locale)) return;
+    this.#words = new Words(notes, locale);
+    if (this.#days.length) this.#draw(this.#days);
+  }
+
   clear() {
+    if (!this.#url) return;
     this.#url = "";
     this.#again = false;
     clearTimeout(this.#timer);
@@ -194,21 +255,48 @@ export class History {
       const height = value ? Math.max(3, (value / most) * HEIGHT) : 1;
       this.#bars[index].setAttribute("y", HEIGHT - height);
       this.#bars[index].setAttribute("height", height);
+      this.#bars[index].classList.toggle("none", !value);
     }
-    this.#rows.replaceChildren(
-      ...days.map((day) => make("tr", {}, make("th", { scope: "row" }, dayOf(day)), make("td", {}, number.format(day.value)))),
-    );
+    this.#first.textContent = this.#words.date(days[0]);
+    this.#last.textContent = this.#words.date(days[DAYS - 1]);
+    this.#unseen.replaceChildren(this.#table());
+    const { notes } = this.#words;
+    for (const part of [this.#chart, this.#text, this.#unseen]) part.lang = notes.lang;
+    this.#text.dir = this.#unseen.dir = notes.dir ?? "ltr";
+    this.#chart.ariaLabel = notes.day;
     this.#choose(this.#chosen);
+  }
+
+  #table() {
+    const { notes } = this.#words;
+    const row = (day) =>
+      make(
+        "tr",
+        {},
+        make("th", { scope: "row" }, this.#words.date(day)),
+        make("td", {}, this.#words.number(day.value)),
+      );
+    return make(
+      "table",
+      {},
+      make("caption", {}, notes.title),
+      make(
+        "thead",
+        {},
+        make("tr", {}, make("th", { scope: "col" }, notes.day), make("th", { scope: "col" }, notes.clicks)),
+      ),
+      make("tbody", {}, ...this.#days.map(row)),
+    );
   }
 
   #choose(index) {
     this.#chosen = index;
     for (const bar of this.#bars) bar.classList.toggle("chosen", bar === this.#bars[index]);
     const at = index < 0 ? DAYS - 1 : index;
-    const told = `${dayOf(this.#days[at])}: ${clicks(this.#days[at].value)}`;
+    const told = this.#words.of(this.#days[at]);
     this.#chart.setAttribute("aria-valuenow", at + 1);
     this.#chart.setAttribute("aria-valuetext", told);
-    const text = index < 0 ? sentence(this.#days) : told;
+    const text = index < 0 ? this.#words.all(this.#days) : told;
     if (this.#text.textContent !== text) this.#text.textContent = text;
   }
 
@@ -220,9 +308,24 @@ export class History {
   #press(event) {
     if (event.altKey || event.ctrlKey || event.metaKey) return; // the browser's own shortcuts
     const from = this.#chosen < 0 ? DAYS - 1 : this.#chosen;
-    const to = { ArrowLeft: from - 1, ArrowDown: from - 1, ArrowRight: from + 1, ArrowUp: from + 1, Home: 0, End: DAYS - 1 }[event.key];
+    const to = {
+      ArrowLeft: from - 1,
+      ArrowDown: from - 1,
+      ArrowRight: from + 1,
+      ArrowUp: from + 1,
+      Home: 0,
+      End: DAYS - 1,
+    }[event.key];
     if (to === undefined) return;
     event.preventDefault();
     this.#choose(within(to));
   }
+}
+
+const sheet = new CSSStyleSheet();
+sheet.replaceSync(STYLE);
+
+export function historyIn(place) {
+  place.getRootNode().adoptedStyleSheets.push(sheet);
+  return new History(place);
 }

@@ -1,0 +1,67 @@
+// The types of <click-counter>, for TypeScript and for JSX.
+
+/** Shows a count, and counts a click. */
+export declare class ClickCounter extends HTMLElement {
+  /** The counter; empty: the server's default one. */
+  name: string;
+  /** Only show the count. */
+  readonly: boolean;
+  /** This visitor counts once, as far as this browser's storage tells. */
+  once: boolean;
+  /** How to write the count, like "{} likes" or "{} like|{} likes". */
+  format: string;
+  /** Also show the clicks of the last 30 days. */
+  history: boolean;
+  /** The count that the server has given last; null until then. */
+  readonly value: number | null;
+}
+
+export interface ClickCounterEvents {
+  /** Another count is shown. */
+  "click-counter-value": CustomEvent<{ name: string; value: number }>;
+  /** A click of this visitor was counted. */
+  "click-counter-counted": CustomEvent<{ name: string; value: number }>;
+  /** So many clicks wait for the server. */
+  "click-counter-waiting": CustomEvent<{ name: string; waiting: number }>;
+  /** A click will never be counted. */
+  "click-counter-refused": CustomEvent<{ name: string; reason: string }>;
+  /** There is no such counter. */
+  "click-counter-missing": CustomEvent<{ name: string; reason: string }>;
+}
+
+interface ClickCounterAttributes {
+  name?: string;
+  readonly?: boolean;
+  once?: boolean;
+  format?: string;
+  history?: boolean;
+  children?: unknown;
+  class?: string;
+  className?: string;
+  id?: string;
+  key?: string | number;
+  lang?: string;
+  ref?: unknown;
+  slot?: string;
+  style?: unknown;
+}
+
+type ClickCounterHandlers = {
+  [Event in keyof ClickCounterEvents as `on${Event}`]?: (event: ClickCounterEvents[Event]) => void;
+};
+
+declare global {
+  interface HTMLElementTagNameMap {
+    "click-counter": ClickCounter;
+  }
+  interface HTMLElementEventMap extends ClickCounterEvents {}
+}
+
+// @ts-ignore: only where there is React
+declare module "react" {
+  namespace JSX {
+    interface IntrinsicElements {
+      "click-counter": ClickCounterAttributes & ClickCounterHandlers;
+    }
+  }
+}

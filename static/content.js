@@ -1,0 +1,97 @@
+// The page's own form, button and output inside a <click-counter>. Loaded where there are elements inside.
+
+const BUTTON = "button, [type=submit], [role=button]";
+const CONTROL = `${BUTTON}, a[href], summary`;
+
+// What is shown inside, also what comes through the slots of a component around it.
+function nodesIn(parent) {
+  const slotted = parent.localName === "slot" ? parent.assignedNodes() : [];
+  return [...(slotted.length ? slotted : parent.childNodes)].flatMap((child) => {
+    if (child instanceof Text) return child.data.trim() ? [child] : [];
+    return child instanceof Element && child.localName !== "noscript" ? [child, ...nodesIn(child)] : [];
+  });
+}
+
+// The address that a form clicks at; undefined for one of the page's own, such as a search.
+function addressOf(form) {
+  const url = new URL(form.getAttribute("action") ?? "", document.baseURI);
+  return url.pathname.endsWith("/click") ? url : undefined;
+}
+
+function isForm(node) {
+  return node.localName === "form";
+}
+
+// What the element finds inside: whether that is nothing, whether something there can be pressed, the button among it,
+// the <output>, and the name of the counter that a form clicks.
+export function look(element) {
+  const nodes = nodesIn(element);
+  const form = nodes.find((node) => isForm(node) && addressOf(node));
+  return {
+    isEmpty: !nodes.length,
+    hasControl: nodes.some((node) => node.matches?.(CONTROL) || node.shadowRoot?.querySelector(CONTROL)),
+    button: nodes.find((node) => node.matches?.(BUTTON)),
+    output: nodes.find(({ localName }) => localName === "output"),
+    name: form && addressOf(form).searchParams.get("name"),
+  };
+}
+
+const heard = new WeakSet();
+
+// Let what is inside press: a button or a link by itself, a form of the README's kind when it is sent. One press is one
+// click and nothing else, whatever is around: the browser's own action goes, and a held key does not press again.
+export function listen(element, press) {
+  if (heard.has(element)) return;
+  heard.add(element);
+  element.addEventListener("click", (event) => click(element, event, press));
+  element.addEventListener("submit", (event) => submit(event, press));
+  element.addEventListener("keydown", (event) => {
+    if (event.repeat && event.key === "Enter" && controlOf(element, event)) event.preventDefault();
+  });
+}
+
+function pathWithin(element, event) {
+  const path = event.composedPath();
+  return path.slice(0, path.indexOf(element));
+}
+
+function controlOf(element, event) {
+  return pathWithin(element, event).find((node) => node.matches?.(CONTROL));
+}
+
+// A form is asked to send itself, so that it checks its fields and its page hears of it.
+function click(element, event, press) {
+  const control = controlOf(element, event);
+  const form = pathWithin(element, event).find(isForm);
+  if (!control || control.disabled || element.readonly || event.defaultPrevented) return;
+  if (!form) {
+    event.preventDefault();
+    press();
+  } else if (addressOf(form) && control.form === form && control.type === "submit") {
+    event.preventDefault();
+    form.requestSubmit(control);
+  }
+}
+
+function submit(event, press) {
+  if (event.defaultPrevented || !addressOf(event.target)) return;
+  event.preventDefault();
+  press();
+}
+
+const sheets = new Map(); // by their text
+
+// Buttons of the page's own look like the element's, but `:where` gives way to any rule of the page.
+export function dress(element, look) {
+  const root = element.getRootNode();
+  const text = look(":where(click-counter button)");
+  if (!sheets.has(text)) sheets.set(text, new CSSStyleSheet());
+  const sheet = sheets.get(text);
+  if (root.adoptedStyleSheets?.includes(sheet)) return;
+  sheet.replaceSync(text);
+  try {
+    root.adoptedStyleSheets.push(sheet);
+  } catch {
+    // moved into another document, which cannot share it
+  }
+}

@@ -1,0 +1,812 @@
+"""<click-counter> as a like button: once, its look, its languages, and the pages that must not break it."""
+
+import gzip
+import json
+import re
+import time
+
+import pytest
+from pages import (
+    HEART,
+    LIKE,
+    ONCE,
+    PICTURES,
+    Site,
+    button,
+    check_accessibility,
+    count,
+    greet,
+    heading,
+    note,
+    press,
+    requests_of,
+    waiting_clicks,
+)
+from playwright.sync_api import expect
+from servers import COUNTER, ROOT, new_key, wait_until
+
+OFFLINE = "ERR_INTERNET_DISCONNECTED"
+PROBLEM = {"content_type": "application/problem+json", "body": '{"detail": "No."}'}
+SHARED = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "Retry-After"}
+ALREADY = "You have pressed this already"
+
+
+@pytest.fixture
+def listed():
+    site = Site("localhost")
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def function(start, on_postgres, listed):
+    return start(on_postgres.url, COUNTERS="hello-world-button,post-*", ALLOWED_ORIGINS=listed.origin)
+
+
+@pytest.fixture
+def show(function, listed, page):
+    """Open a page of another site with this content, and wait for the first count."""
+
+    def shown(body, text="0", **options):
+        page.goto(listed.put(function, body, **options))
+        if text is not None:
+            expect(count(page).first).to_have_text(text)
+        return page
+
+    return shown
+
+
+def is_pressed(page, index=0, pressed=True):
+    expect(button(page, index)).to_have_attribute("aria-pressed", str(pressed).lower())
+    state = "(index) => document.querySelectorAll('click-counter')[index].matches(':state(pressed)')"
+    assert page.evaluate(state, index) == pressed
+
+
+def keys_stored(page):
+    return page.evaluate("Object.entries(localStorage).filter(([item]) => item.startsWith('click-counter-once '))")
+
+
+# --- once -------------------------------------------------------------------------------------------------------
+
+
+def test_visitor_who_counts_once_is_pressed_for_good_and_on_every_element(function, show, page):
+    show(ONCE * 2)
+    is_pressed(page, 0, False)
+    press(page)
+    for index in (0, 1):
+        expect(count(page, index)).to_have_text("1")
+        is_pressed(page, index)
+    press(page, 1)
+    expect(note(page, 1)).to_contain_text(ALREADY)
+    page.reload()
+    is_pressed(page, 0)
+    press(page)
+    expect(note(page)).to_contain_text(ALREADY)
+    assert function.count("post-1") == 1
+
+
+def test_key_is_stored_when_the_element_is_shown_and_gone_when_it_is_counted(function, on_postgres, show, page):
+    show(ONCE)
+    wait_until(lambda: keys_stored(page))
+    [[_, text]] = keys_stored(page)
+    press(page)
+    is_pressed(page)
+    expect(count(page)).to_have_text("1")
+    assert on_postgres.keys("post-1") == {json.loads(text)["key"]}
+    [[_, text]] = keys_stored(page)
+    assert json.loads(text) == {"counted": True}
+    on_postgres.sql("delete from click")  # as after 24 hours
+    page.reload()
+    is_pressed(page)
+    sent = requests_of(page, "/click?", "POST")
+    press(page, times=3)
+    expect(note(page)).to_contain_text(ALREADY)
+    assert sent == []
+    assert function.count("post-1") == 1
+
+
+def test_two_tabs_count_once_also_without_a_network(function, listed, show, page):
+    page.expected.append(OFFLINE)
+    show(ONCE)
+    other = page.context.new_page()
+    other.goto(listed.put(function, ONCE))
+    expect(count(other)).to_have_text("0")
+    wait_until(lambda: keys_stored(other))
+    page.context.set_offline(True)
+    press(page)
+    is_pressed(page)
+    is_pressed(other)
+    press(other)
+    expect(note(other)).to_contain_text(ALREADY)
+    page.context.set_offline(False)
+    for tab in (page, other):
+        expect(count(tab)).to_have_text("1", timeout=15_000)
+        is_pressed(tab)
+    assert function.count("post-1") == 1
+
+
+def test_two_tabs_that_press_at_the_same_moment_count_once(function, listed, show, page):
+    show(ONCE)
+    other = page.context.new_page()
+    other.goto(listed.put(function, ONCE))
+    expect(count(other)).to_have_text("0")
+    wait_until(lambda: keys_stored(other))
+    held = []
+    for tab in (page, other):
+        tab.route("**/click?*", lambda route: held.append(route))
+    press(page)
+    wait_until(lambda: held)
+    press(other)
+    for route in held:
+        route.continue_()
+    expect(count(page)).to_have_text("1")
+    is_pressed(page)
+    is_pressed(other)
+    assert function.count("post-1") == 1
+
+
+def test_click_that_waits_counts_as_pressed_also_after_a_reload(function, show, page):
+    page.expected.append("ERR_FAILED")
+    show(ONCE)
+    page.route("**/click?*", lambda route: route.abort())
+    press(page)
+    is_pressed(page)
+    page.reload()
+    is_pressed(page)
+    page.unroute("**/click?*")
+    expect(count(page)).to_have_text("1", timeout=15_000)
+    is_pressed(page)
+
+
+@pytest.mark.parametrize("status", [403, 404, 409])
+def test_refusal_takes_the_press_back(function, show, page, status):
+    page.expected.append(str(status))
+    show(ONCE)
+    page.route("**/click?*", lambda route: route.fulfill(status=status, headers=SHARED, **PROBLEM))
+    press(page)
+    expect(note(page)).to_contain_text("1 click could not be counted.")
+    is_pressed(page, pressed=False)
+    page.unroute("**/click?*")
+    press(page)
+    expect(count(page)).to_have_text("1")
+    is_pressed(page)
+
+
+def test_once_without_storage_holds_while_the_page_lives(function, show, page):
+    page.add_init_script("Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no') } })")
+    show(ONCE)
+    press(page, times=3)
+    expect(count(page)).to_have_text("1")
+    is_pressed(page)
+    expect(note(page)).to_contain_text(ALREADY)
+    assert function.count("post-1") == 1
+
+
+@pytest.mark.parametrize("junk", ["5", "null", '{"key": 7}', '{"key": ["a"]}', "{", '"x"', '[{"counted": true}]', "{}"])
+def test_once_survives_what_other_scripts_store(function, listed, show, page, junk):
+    listed.pages["/empty"] = "<!doctype html><title>Empty</title><link rel=icon href=data:,>"
+    page.goto(f"{listed.origin}/empty")
+    item = f"click-counter-once {function.url}/click?name=post-1"
+    page.evaluate("([item, junk]) => localStorage.setItem(item, junk)", [item, junk])
+    show(ONCE)
+    is_pressed(page, pressed=False)
+    press(page)
+    expect(count(page)).to_have_text("1")
+    is_pressed(page)
+
+
+def test_click_too_old_to_be_sent_again_leaves_its_visitor_counted(show, page):
+    """It may have been counted, and its answer lost."""
+    page.expected.append("ERR_FAILED")
+    show(ONCE)
+    page.route("**/click?*", lambda route: route.abort())
+    press(page)
+    wait_until(lambda: waiting_clicks(page) == 1)
+    page.evaluate(
+        """() => { const item = Object.keys(localStorage).find((one) => one.startsWith("click-counter "));
+        const click = JSON.parse(localStorage.getItem(item));
+        localStorage.setItem(item, JSON.stringify({ ...click, born: click.born - 23.1 * 3600e3 })); }"""
+    )
+    page.reload()
+    is_pressed(page)
+    expect(note(page)).to_contain_text("could not be counted")
+    assert waiting_clicks(page) == 0
+
+
+def test_default_counter_by_both_of_its_names_counts_once(function, listed, show, page):
+    show("<click-counter once></click-counter><click-counter once name=hello-world-button></click-counter>")
+    press(page, 0)
+    is_pressed(page, 0)
+    is_pressed(page, 1)
+    page.goto(listed.put(function, f"<click-counter once name={COUNTER}></click-counter>", "/another"))
+    is_pressed(page)
+    page.goto(listed.put(function, "<click-counter once></click-counter>", "/third"))
+    is_pressed(page)
+    assert function.count() == 1
+
+
+def test_once_on_a_form_of_the_page_marks_its_button(function, show, page):
+    form = f'<form method="post" action="{function.url}/click?name=post-1"><button>Like</button></form>'
+    show(f"<click-counter once>{form}</click-counter>")
+    is_pressed(page, pressed=False)
+    press(page, times=2)
+    is_pressed(page)
+    expect(note(page)).to_contain_text(ALREADY)
+    assert function.count("post-1") == 1
+
+
+# --- What waits -------------------------------------------------------------------------------------------------
+
+
+def test_no_room_for_a_new_counter_pauses_only_its_own_clicks(function, show, page):
+    page.expected.append("409")
+    show(ONCE + '<click-counter name="post-2">Like</click-counter>')
+    full = {"status": 409, "headers": {**SHARED, "Retry-After": "3600"}, **PROBLEM}
+    page.route("**/click?name=post-1", lambda route: route.fulfill(**full))
+    sent = requests_of(page, "post-1", "POST")
+    press(page, 0)
+    expect(note(page, 0)).to_contain_text("1 click is waiting. There is no room for a new counter yet.")
+    is_pressed(page, 0)
+    press(page, 1, 3)
+    expect(count(page, 1)).to_have_text("3")
+    expect(note(page, 1)).to_have_text("")
+    assert len(sent) == 1
+    assert waiting_clicks(page) == 1
+    page.unroute("**/click?name=post-1")
+    page.reload()
+    expect(count(page, 0)).to_have_text("1")
+
+
+def test_limit_of_an_address_keeps_the_click_for_as_long_as_it_says(function, show, page):
+    page.expected.append("429")
+    page.clock.install()
+    show(LIKE)
+    busy = {"status": 429, "headers": {**SHARED, "Retry-After": "60"}, **PROBLEM}
+    page.route("**/click?*", lambda route: route.fulfill(**busy))
+    sent = requests_of(page, "/click?", "POST")
+    press(page, times=3)
+    expect(note(page)).to_contain_text("are waiting")
+    before = len(sent)
+    page.clock.run_for(55_000)
+    assert len(sent) == before
+    page.unroute("**/click?*")
+    page.clock.run_for(10_000)
+    wait_until(lambda: page.clock.run_for(1000) or function.count("post-1") == 3)
+    assert waiting_clicks(page) == 0
+
+
+def put_clicks(page, function, number):
+    page.evaluate(
+        """([url, number]) => { for (let index = 0; index < number; index += 1) {
+        const key = `00000000-0000-4000-8000-${String(index).padStart(12, "0")}`;
+        localStorage.setItem(`click-counter ${key}`, JSON.stringify({ url, born: Date.now() - 60e3 })); } }""",
+        [f"{function.url}/click?name=post-1", number],
+    )
+
+
+def test_hundreds_of_waiting_clicks_are_delivered_and_each_counts_once(function, show, page):
+    show(LIKE)
+    put_clicks(page, function, 400)
+    page.reload()
+    wait_until(lambda: waiting_clicks(page) == 0, 60)
+    assert function.count("post-1") == 400
+
+
+def test_thousands_of_waiting_clicks_cost_the_page_seconds_and_not_minutes(function, show, page):
+    """With a server that answers at once, so that only the page's own work is measured."""
+    page.add_init_script(
+        """const real = fetch; let value = 0; window.fetch = async (url, options) => options?.method === "POST" ?
+        Response.json({ name: "post-1", value: (value += 1) }) : real(url, options)"""
+    )
+    show(LIKE)
+    put_clicks(page, function, 4000)
+    page.reload()
+    started = time.monotonic()
+    expect(count(page)).to_have_text("4,000", timeout=40_000)
+    wait_until(lambda: waiting_clicks(page) == 0)
+    assert time.monotonic() - started < 20
+
+
+JUNK = {
+    "no key": ("zzz", '{"url": URL, "born": NOW}'),
+    "a key of its own": ("zzz", '{"url": URL, "born": NOW, "key": KEY}'),
+    "another key inside": (None, '{"url": URL, "born": NOW, "key": "8e03978e-40d5-43e8-bc93-6894a57f9324"}'),
+    "a number": (None, "5"),
+    "nothing": (None, "null"),
+    "no JSON": (None, "{{{"),
+    "a list": (None, "[[[[]]]]"),
+    "no address": (None, '{"born": NOW}'),
+    "another server": (None, '{"url": "https://example.com/click?name=post-1", "born": NOW}'),
+    "another path": (None, '{"url": URL/, "born": NOW}'),
+    "two names": (None, '{"url": URL&name=post-2, "born": NOW}'),
+    "a long name": (None, '{"url": URL' + "x" * 9000 + ', "born": NOW}'),
+    "an object": (None, '{"url": {"href": URL}, "born": NOW}'),
+}
+
+
+@pytest.mark.parametrize(("key", "text"), JUNK.values(), ids=JUNK)
+def test_what_another_script_puts_into_the_outbox_is_not_sent(function, show, page, key, text):
+    show(LIKE)
+    text = re.sub(r"URL([^,}]*)", lambda match: json.dumps(f"{function.url}/click?name=post-1{match[1]}"), text)
+    text = text.replace("KEY", json.dumps(new_key())).replace("NOW", str(int(time.time() * 1000) - 5000))
+    page.evaluate("([item, text]) => localStorage.setItem(item, text)", [f"click-counter {key or new_key()}", text])
+    sent = requests_of(page, "/click", "POST")
+    page.reload()
+    expect(count(page)).to_have_text(re.compile("0|1"))
+    press(page)
+    wait_until(lambda: function.count("post-1") >= 1)
+    expect(note(page)).to_have_text("")
+    page.wait_for_timeout(300)
+    assert len(sent) <= 2  # the visitor's own, and one that is a click but for what it has beside
+    assert function.count("post-1") == len(sent)
+
+
+@pytest.mark.parametrize("born", ["NOW + 9e12", "'yesterday'", "null", "[]", "1e999"])
+def test_click_with_an_impossible_time_is_counted_once_and_is_gone(function, show, page, born):
+    show(LIKE)
+    page.evaluate(
+        f"""([item, url]) => {{ const NOW = Date.now();
+        localStorage.setItem(item, JSON.stringify({{ url, born: {born} }})); }}""",
+        [f"click-counter {new_key()}", f"{function.url}/click?name=post-1"],
+    )
+    page.reload()
+    expect(count(page)).to_have_text("1", timeout=10_000)
+    wait_until(lambda: waiting_clicks(page) == 0)
+    assert function.count("post-1") == 1
+
+
+def test_click_that_always_fails_does_not_hold_up_the_others(function, show, page):
+    page.expected.append("500")
+    show(LIKE + '<click-counter name="post-2">Like</click-counter>')
+    page.route("**/click?name=post-1", lambda route: route.fulfill(status=500, body="no"))
+    press(page, 0, 2)
+    expect(note(page, 0)).to_contain_text("2 clicks are waiting")
+    press(page, 1)
+    expect(count(page, 1)).to_have_text("1", timeout=20_000)
+    assert waiting_clicks(page) == 2
+
+
+# --- The look ---------------------------------------------------------------------------------------------------
+
+STYLE = """<style>body { background: #fff } click-counter:state(pressed)::part(button) { background: rgb(1, 2, 3) }
+    click-counter:state(waiting)::part(count) { color: rgb(4, 5, 6) } click-counter::part(heart) { color: rgb(7, 8, 9) }
+    .own { --click-counter-heart: rgb(10, 11, 12) }</style>"""
+
+
+def style(page, part, name, index=0):
+    script = "([index, part, name]) => getComputedStyle(document.querySelectorAll('click-counter')[index]"
+    return page.evaluate(f"{script}.shadowRoot.querySelector(`[part=${{part}}]`))[name]", [index, part, name])
+
+
+def test_heart_and_count_are_one_button_and_own_text_wins(show, page):
+    show(HEART + LIKE)
+    expect(button(page, 0)).to_have_accessible_name(re.compile("^Like"))
+    assert button(page, 0).locator("svg").is_visible()
+    assert button(page, 0).locator("[part=count]").is_visible()
+    assert button(page, 0).bounding_box()["height"] >= 24
+    assert not button(page, 1).locator("svg").is_visible()
+    expect(button(page, 1)).to_contain_text("0")
+
+
+def test_every_part_and_state_can_be_styled(show, page):
+    page.expected += ["ERR_FAILED", "403"]
+    show(ONCE, head=STYLE)
+    assert style(page, "heart", "color") == "rgb(7, 8, 9)"
+    page.route("**/click?*", lambda route: route.abort())
+    press(page)
+    assert style(page, "button", "backgroundColor") == "rgb(1, 2, 3)"
+    expect(note(page)).to_contain_text("waiting")
+    assert style(page, "count", "color") == "rgb(4, 5, 6)"
+    assert button(page).locator("svg").evaluate("(svg) => getComputedStyle(svg).fill") == "rgb(7, 8, 9)"
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_own_click_bursts_only_where_motion_is_welcome(show, page, motion):
+    page.emulate_media(reduced_motion=motion)
+    show(HEART)
+    page.evaluate(
+        """window.bursts = 0; document.querySelector("click-counter").shadowRoot
+        .addEventListener("animationstart", () => (window.bursts += 1))"""
+    )
+    press(page, times=2)
+    expect(count(page)).to_have_text("2")
+    if motion == "reduce":
+        assert page.evaluate("document.querySelector('click-counter').shadowRoot.getAnimations().length") == 0
+    else:
+        wait_until(lambda: page.evaluate("bursts") >= 1)
+
+
+STATES = """<meta name="viewport" content="width=device-width"><meta name=color-scheme content="light dark"><style>
+    body { font: 18px/1.5 system-ui, sans-serif; margin: 1em }
+    section { display: flex; flex-wrap: wrap; gap: 0.75em; align-items: start; padding: 1em; border-radius: 0.5em }
+    .blue { background: #0b3d91; color: #fff } .yellow { background: #ffe27a; color: #3a2a00 }
+    .filled { --click-counter-background: #c2185b; --click-counter-border: #c2185b; --click-counter-color: #fff }
+    .red { --click-counter-heart: #c2185b } .blue .red { --click-counter-heart: #ff9dbd }
+    @media (prefers-color-scheme: dark) { main > section:first-of-type .red { --click-counter-heart: #ff6f9f } }
+    </style>"""
+CHIPS = """<click-counter name=post-1></click-counter> <click-counter name=post-2 once></click-counter>
+    <click-counter name=post-1 class=red once format="{} like|{} likes"></click-counter>
+    <click-counter name=post-1>Like</click-counter> <click-counter name=post-2 once>Applaud</click-counter>
+    <click-counter name=post-1 class=filled></click-counter>
+    <span>Read <click-counter name=post-3 readonly></click-counter> times</span>"""
+
+
+@pytest.mark.parametrize("look", ["light", "dark", "forced"])
+@pytest.mark.parametrize("width", [1280, 390, 320])
+def test_all_states_are_accessible_and_fit(function, show, page, look, width, request):
+    page.expected += ["ERR_FAILED", "403"]
+    page.emulate_media(color_scheme="dark" if look == "dark" else "light", reduced_motion="reduce",
+                       forced_colors="active" if look == "forced" else "none")  # fmt: skip
+    page.set_viewport_size({"width": width, "height": 700})
+    for name, clicks in (("post-1", 12), ("post-3", 1)):
+        for _ in range(clicks):
+            function.click(name)
+    rows = [CHIPS, f"<section class=blue>{CHIPS}</section>", f"<section class=yellow>{CHIPS}</section>"]
+    states = f"<div>{ONCE.replace('post-1', 'post-4')}</div><div>{HEART.replace('post-1', 'post-5')}</div>"
+    main = f"<section>{rows[0]}</section>{rows[1]}{rows[2]}<section>{states}</section>"
+    show(f"<main><h1>States</h1>{main}</main>", "12", head=STATES)
+    press(page, 1)
+    is_pressed(page, 1)
+    expect(count(page, 1)).to_have_text("1")
+    page.route("**/click?name=post-4", lambda route: route.abort())
+    page.route("**/click?name=post-5", lambda route: route.fulfill(status=403, headers=SHARED, **PROBLEM))
+    press(page, 22)
+    expect(note(page, 22)).to_contain_text("could not be counted")
+    press(page, 21)
+    expect(note(page, 21)).to_contain_text("waiting")
+    button(page, 0).focus()
+    page.keyboard.press("Shift")  # the focus is a keyboard's
+    button(page, 3).hover()
+    check_accessibility(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    if request.config.getoption("--update"):
+        page.screenshot(path=PICTURES / f"states-{look}-{width}.png", full_page=True)
+
+
+# --- Words and languages ----------------------------------------------------------------------------------------
+
+WRITTEN = [  # language of the page, format, value, text
+    ("en", "{} like|{} likes", 0, "0 likes"),
+    ("en", "{} like|{} likes", 1, "1 like"),
+    ("en", "{} like|{} likes", 1234, "1,234 likes"),
+    ("fr", "{} clic|{} clics", 0, "0 clic"),
+    ("de", "{} Klick|{} Klicks", 1234, "1.234 Klicks"),
+    ("de_CH", "{} Klick|{} Klicks", 1234, re.compile("^1.234 Klicks$")),
+    ("x$", "{} like|{} likes", 1234, "1,234 likes"),
+    ("en", "{} likes", 1, "1 likes"),
+    ("en", "({}x)", 1, "(1x)"),
+    ("de", "({}x)", 1234, "(1,234x)"),  # a number alone, as the visitor is used to
+    ("en", "| {} |", 1, "| 1 |"),
+    ("en", "$& {} $1", 3, "$& 3 $1"),
+]
+
+
+@pytest.mark.parametrize(("language", "format_", "value", "text"), WRITTEN)
+def test_count_is_written_in_words(function, on_postgres, show, page, language, format_, value, text):
+    function.click("post-1")
+    on_postgres.sql(f"update counter set value = {value}")
+    show(f'<click-counter name="post-1" format="{format_}"></click-counter>', text, lang=language)
+
+
+def test_german_page_speaks_german_and_loads_only_that(function, show, page):
+    page.expected.append("ERR_FAILED")
+    loaded = requests_of(page, "/notes.")
+    show('<click-counter name="post-1" history></click-counter>', lang="de-AT")
+    expect(button(page)).to_have_accessible_name(re.compile("^Gefällt mir"))
+    expect(page.get_by_text("Keine Klicks in den letzten 30 Tagen.")).to_be_visible()
+    page.route("**/click?*", lambda route: route.abort())
+    press(page)
+    expect(note(page)).to_contain_text("1 Klick wartet.")
+    assert note(page).get_attribute("lang") == "de"
+    assert [url.rpartition("/")[2] for url in loaded] == ["notes.de.js"]
+
+
+@pytest.mark.parametrize("language", ["en", "en-GB", "pt-BR", "constructor", "", "ar"])
+def test_other_pages_speak_english_and_load_no_notes(function, show, page, language):
+    page.expected.append("ERR_FAILED")
+    loaded = requests_of(page, "/notes.")
+    show(HEART, None, lang=f'"{language}"')
+    page.route("**/click?*", lambda route: route.abort())
+    press(page)
+    expect(note(page)).to_contain_text("1 click is waiting.")
+    assert loaded == []
+
+
+def test_arabic_page_keeps_an_english_sentence_whole(function, listed, browser):
+    context = browser.new_context(locale="ar-EG")
+    page = context.new_page()
+    for _ in range(12):
+        function.click("post-1")
+    page.goto(listed.put(function, '<click-counter name="post-1" history></click-counter>', lang="ar dir=rtl"))
+    sentence = page.get_by_text(re.compile("^12 clicks"))
+    expect(sentence).to_be_visible()
+    for text in (sentence, note(page)):
+        assert text.evaluate("(one) => [one.lang, getComputedStyle(one).direction]") == ["en", "ltr"]
+    assert sentence.evaluate("(one) => getComputedStyle(one).textAlign") == "right"
+    context.close()
+
+
+def test_language_comes_through_components(function, show, page):
+    page.expected.append("ERR_FAILED")
+    show("<section lang=de></section>", None)
+    page.evaluate(
+        """document.querySelector("section").attachShadow({ mode: "open" })
+        .append(Object.assign(document.createElement("click-counter"), { name: "post-1" }))"""
+    )
+    expect(button(page)).to_have_accessible_name(re.compile("^Gefällt mir"))
+
+
+# --- Properties -------------------------------------------------------------------------------------------------
+
+
+def test_properties_go_with_the_attributes(function, show, page):
+    show(LIKE)
+    got = page.evaluate(
+        """() => { const one = document.querySelector("click-counter");
+        const before = [one.name, one.readonly, one.once, one.format, one.history, one.value];
+        Object.assign(one, { name: "post-2", readonly: true, once: 1, format: "{}!", history: true });
+        const after = [...one.attributes].map(({ name, value }) => `${name}=${value}`).sort();
+        Object.assign(one, { name: null, readonly: false, once: 0, format: undefined, history: "" });
+        return [before, after, one.attributes.length, one.name, one.format]; }"""
+    )
+    assert got == [
+        ["post-1", False, False, "", False, 0],
+        ["format={}!", "history=", "name=post-2", "once=", "readonly="],
+        0,
+        "",
+        "",
+    ]
+
+
+def test_properties_that_are_set_before_the_script_is_there_hold(function, listed, page):
+    early = """<script>const one = document.querySelector("click-counter");
+        Object.assign(one, { name: "post-2", once: true, format: "{} like|{} likes", value: 77 })</script>"""
+    function.click("post-2")
+    page.goto(listed.put(function, f"<click-counter></click-counter>{early}"))
+    expect(count(page)).to_have_text("1 like")
+    assert page.evaluate("[one.name, one.once, one.getAttribute('format'), one.value, Object.keys(one).length]") == [
+        "post-2", True, "{} like|{} likes", 1, 0]  # fmt: skip
+    is_pressed(page, pressed=False)
+
+
+def test_value_is_null_until_the_server_has_told_it_and_cannot_be_written(function, listed, page):
+    held = []
+    page.route("**/value?*", lambda route: held.append(route))
+    page.goto(listed.put(function, LIKE))
+    wait_until(lambda: held)
+    assert page.evaluate("document.querySelector('click-counter').value") is None
+    held[0].continue_()
+    expect(count(page)).to_have_text("0")
+    assert (
+        page.evaluate(
+            "(() => { const one = document.querySelector('click-counter'); one.value = 9; return one.value })()"
+        )
+        == 0
+    )
+
+
+def test_types_name_every_attribute_and_event():
+    types = (ROOT / "static" / "click-counter.d.ts").read_text()
+    for name in ("name", "readonly", "once", "format", "history", "value"):
+        assert re.search(rf"\b{name}\??:", types), name
+    for event in ("value", "counted", "waiting", "refused", "missing"):
+        assert f'"click-counter-{event}"' in types
+
+
+# --- What must not break it -------------------------------------------------------------------------------------
+
+
+def form(function):
+    return f'<form method="post" action="{function.url}/click?name=post-1"><button>Like</button></form>'
+
+
+AROUND = {
+    "a link": '<a href="/elsewhere">{}</a>',
+    "a label": "<label>Like it {} <input type=checkbox></label>",
+    "a label for a box": "<input type=checkbox id=box><label for=box>{}</label>",
+    "a summary": "<details><summary>{}</summary>More</details>",
+    "a form": '<form action="/elsewhere">{}<button>Send</button></form>',
+    "another element": "<click-counter name=post-2>{}</click-counter>",
+}
+INSIDE = {
+    "nothing": "",
+    "words": "<b>Like</b>",
+    "a form": "FORM",
+    "a button": "<button>Like</button>",
+    "a link": '<a href="/elsewhere">Like</a>',
+    "an input": "<input type=submit value=Like>",
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("inside", INSIDE)
+def test_one_press_is_one_click_and_nothing_else(function, show, page, around, inside):
+    if (around, inside) in {("a form", "a form"), ("a link", "a link")}:
+        pytest.skip("HTML does not nest them")
+    content = INSIDE[inside].replace("FORM", form(function))
+    show(AROUND[around].format(f'<click-counter id=one name="post-1">{content}</click-counter>'), None)
+    expect(page.locator("#one [part=count]")).to_have_text("0")
+    pressed = page.locator("#one").get_by_role("link" if inside == "a link" else "button").first
+    pressed.click()
+    expect(page.locator("#one [part=count]")).to_have_text("1")
+    pressed.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#one [part=count]")).to_have_text("2")
+    assert page.url.endswith("/post")
+    assert page.evaluate("document.querySelector('details')?.open ?? false") is False
+    assert page.evaluate("document.querySelector('[type=checkbox]')?.checked ?? false") is False
+    assert (function.count("post-1"), function.count("post-2")) == (2, 0)
+
+
+WRAPPERS = {
+    "the form": ("<slot></slot>", "FORM"),
+    "the form, deeper": ("<p><slot name=x></slot></p>", "<div slot=x>FORM</div>"),
+    "a button": ("<slot></slot>", "<button>Like</button>"),
+    "words": ("<slot></slot>", "Like"),
+    "a component with a button": ("<my-button>Like</my-button>", ""),
+}
+
+
+@pytest.mark.parametrize(("shadow", "light"), WRAPPERS.values(), ids=WRAPPERS)
+def test_component_around_it_counts_one_click_and_has_one_tab_stop(function, show, page, shadow, light):
+    show("<my-like></my-like>", None)
+    page.evaluate(
+        """([shadow, light]) => {
+        customElements.define("my-button", class extends HTMLElement { connectedCallback() {
+            this.attachShadow({ mode: "open" }).innerHTML = "<button><slot></slot></button>"; } });
+        const like = document.querySelector("my-like"); like.innerHTML = light;
+        like.attachShadow({ mode: "open" }).innerHTML = `<click-counter name="post-1">${shadow}</click-counter>`; }""",
+        [shadow, light.replace("FORM", form(function))],
+    )
+    expect(page.locator("click-counter [part=count]")).to_have_text("0")
+    page.wait_for_function(
+        "!document.querySelector('my-like').shadowRoot.querySelector('click-counter').matches(':empty')"
+    )
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("click-counter [part=count]")).to_have_text("1")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # nothing has the focus
+    page.wait_for_timeout(200)
+    assert function.count("post-1") == 1
+
+
+@pytest.mark.parametrize("key", ["Enter", "Space"])
+@pytest.mark.parametrize("content", ["Like", "FORM", "<button>Like</button>"])
+def test_key_that_is_held_presses_once(function, show, page, key, content):
+    show(f'<click-counter name="post-1">{content.replace("FORM", form(function))}</click-counter>')
+    expect(button(page)).to_be_visible()
+    button(page).focus()
+    for _ in range(8):
+        page.keyboard.down(key)
+    page.keyboard.up(key)
+    expect(count(page)).to_have_text("1")
+    page.keyboard.press(key)
+    expect(count(page)).to_have_text("2")
+    assert function.count("post-1") == 2
+
+
+def test_button_of_the_page_is_the_only_tab_stop(function, show, page):
+    show('<click-counter name="post-1"><p>Do you like it?</p><button>Yes</button></click-counter>')
+    expect(button(page)).to_have_count(1)
+    press(page)
+    expect(count(page)).to_have_text("1")
+
+
+def test_disabled_button_of_the_page_does_not_press(function, show, page):
+    show('<click-counter name="post-1"><button disabled><b>Yes</b></button></click-counter>')
+    page.locator("b").click(force=True)
+    page.locator("b").dispatch_event("click")
+    page.wait_for_timeout(200)
+    assert function.count("post-1") == 0
+
+
+def test_name_of_the_form_is_used_where_there_is_no_other(function, show, page):
+    function.click("post-1")
+    asked = requests_of(page, "/value")
+    show(f"<click-counter>{form(function)}</click-counter>", "1")
+    press(page)
+    expect(count(page)).to_have_text("2")
+    assert asked and all("name=post-1" in url for url in asked)
+    page.evaluate("document.querySelector('click-counter').name = 'post-2'")
+    expect(count(page)).to_have_text("0")
+
+
+def test_form_that_its_page_cancels_or_whose_fields_are_wrong_counts_nothing(function, show, page):
+    field = form(function).replace("<button", "<input required aria-label=Why><button")
+    show(f"<click-counter name=post-1>{field}</click-counter>")
+    expect(button(page)).to_be_visible()
+    press(page)
+    page.get_by_label("Why").fill("So")
+    page.evaluate("document.querySelector('form').onsubmit = () => false")
+    press(page)
+    page.wait_for_timeout(200)
+    assert function.count("post-1") == 0
+    page.evaluate("document.querySelector('form').onsubmit = null")
+    press(page)
+    expect(count(page)).to_have_text("1")
+    assert page.url.endswith("/post")
+
+
+def test_translator_and_element_do_not_undo_each_others_text_for_ever(function, show, page):
+    page.goto("about:blank")
+    show('<click-counter name="post-1">So far: <output></output></click-counter>', None)
+    expect(page.locator("output")).to_have_text("0")
+    page.evaluate(
+        """() => { window.rewrites = 0; const output = document.querySelector("output");
+        const translate = () => { if (output.textContent.startsWith("«") || rewrites > 200) return;
+            rewrites += 1; output.innerHTML = `<font>«${output.textContent}»</font>`; };
+        new MutationObserver(translate).observe(output, { childList: true, characterData: true, subtree: true });
+        translate(); }"""
+    )
+    expect(page.locator("output")).to_have_text("«0»")
+    press(page)
+    expect(page.locator("output")).to_have_text("«1»")
+    page.wait_for_timeout(300)
+    assert page.evaluate("rewrites") <= 3
+
+
+def test_output_of_the_page_is_left_alone_until_the_first_answer(function, listed, page):
+    function.click("post-1")
+    held = []
+    page.route("**/value?*", lambda route: held.append(route))
+    body = f'<click-counter name="post-1" once><output></output>{form(function)}</click-counter>'
+    before = """<script>window.writes = 0; new MutationObserver((all) => (writes += all.length))
+        .observe(document.body, { childList: true, characterData: true, attributes: true, subtree: true })</script>"""
+    page.goto(listed.put(function, before + body))
+    wait_until(lambda: held)
+    page.wait_for_function("!!customElements.get('click-counter')")
+    page.evaluate("window.writes = 0")
+    page.wait_for_timeout(300)
+    assert page.evaluate("[writes, document.querySelector('output').outerHTML]") == [0, "<output></output>"]
+    held[0].continue_()
+    expect(page.locator("output")).to_have_text("1")
+
+
+RULES = re.compile(  # of EasyPrivacy, generic; the hosts are such as .com
+    r"/count\?|/counter\?|/click-count\.|/click\?track=|/clickcount[./]|/clicktag\.|/count\?pid=|/count\.gif\?|/counter\?id="
+)
+
+
+def test_no_address_is_one_that_block_lists_refuse(function, show, page):
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    show('<click-counter name="post-1" once history format="{} like|{} likes"></click-counter>', "0 likes", lang="de")
+    press(page)
+    is_pressed(page)
+    page.goto(f"{function.url}/")
+    greet(page)
+    expect(heading(page)).to_contain_text("(1x)")
+    page.goto(f"{function.url}/embed.html")
+    expect(page.locator("#snippet")).to_contain_text("click-counter")
+    assert len(asked) > 20
+    assert [url for url in asked if RULES.search(url)] == []
+
+
+def test_script_that_is_loaded_twice_says_so(function, show, page):
+    page.expected.append("is loaded twice")
+    second = f'<script type="module" src="{function.url}/click-counter.js?2"></script>'
+    show(LIKE, head=second)
+    wait_until(lambda: page.title() and page.errors)
+    assert "another server" not in page.errors[0]
+    press(page)
+    expect(count(page)).to_have_text("1")
+    assert function.count("post-1") == 1
+
+
+def test_script_of_another_server_says_so(function, start, on_sqlite, show, page):
+    page.expected.append("another server's")
+    other = start(on_sqlite.url, COUNTERS="post-*")
+    show(LIKE, None, head=f'<script type="module" src="{other.url}/click-counter.js"></script>')
+    wait_until(lambda: page.title() and page.errors)
+
+
+def test_plain_button_loads_less_than_nine_kilobytes(function, show, page):
+    loaded = []
+    page.on("response", lambda response: loaded.append(response) if response.url.endswith(".js") else None)
+    show(HEART)
+    press(page)
+    expect(count(page)).to_have_text("1")
+    names = {response.url.rpartition("/")[2] for response in loaded}
+    assert names == {"click-counter.js", "clicks.js"}
+    assert sum(len(gzip.compress(response.body(), 9)) for response in loaded) < 9000
