@@ -22,10 +22,9 @@ WIDTHS = {  # of Verdana's characters at 11 px: https://github.com/metabolize/an
     for character in characters
 }  # fmt: skip
 WIDE = "\u3000"
-EMOJI_SEQUENCE = (
-    re.compile(  # https://unicode.org/reports/tr51/#Emoji_Sequences: flags; skin tones, keycaps, joined ones
-        "[\U0001f1e6-\U0001f1ff]{2}|.(?:[\U0001f3fb-\U0001f3ff\ufe0f\u20e3\U000e0020-\U000e007f]|\u200d.)+"
-    )
+# Flags; skin tones, keycaps and joined ones: https://unicode.org/reports/tr51/#Emoji_Sequences
+EMOJI_SEQUENCE = re.compile(
+    "[\U0001f1e6-\U0001f1ff]{2}|.(?:[\U0001f3fb-\U0001f3ff\ufe0f\u20e3\U000e0020-\U000e007f]|\u200d.)+"
 )
 UNSHOWN = re.compile("[^ -~\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML forbids, and controls
 

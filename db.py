@@ -53,6 +53,7 @@ HISTORIES = 50  # in one message: a reply has up to 366 days of each
 PRUNED = 1000  # expired keys that one batch deletes at most, in 4 ms
 PRUNE_AFTER = 4  # clicks without a backlog: looking for expired keys takes an eighth of the time of a click alone
 MOST_NAMES_SEEN = 100_000
+MOST_DAYS = 366  # in a history
 
 
 # --- Where the database is --------------------------------------------------------------------------------------
@@ -417,15 +418,12 @@ def _is_complete(reply: bytearray) -> bool:
 
 
 class Click(NamedTuple):
-    """One click to count: its key, its counter, for how many seconds its key must be remembered.
+    """One click to count."""
 
-    And how many counters there may be for it to make another one; None: it always may.
-    """
-
-    key: str
-    name: str
-    kept: int
-    limit: int | None
+    key: str  # a UUID
+    name: str  # of its counter
+    kept: int  # seconds for which the key must be remembered
+    limit: int | None  # of counters: where there are as many, it makes none; None: it always may
 
 
 class Postgres:
@@ -433,7 +431,7 @@ class Postgres:
 
     # Two instances that take their locks in the same order never deadlock: so keys and names are sorted.
 
-    SETTINGS = f"set transaction isolation level read committed; set local statement_timeout = {STATEMENT_TIMEOUT};"
+    PREAMBLE = f"set transaction isolation level read committed; set local statement_timeout = {STATEMENT_TIMEOUT};"
     PRUNE = f"""
         delete from click where ctid = any (array(
             select ctid from click where expires < extract(epoch from now())::bigint
@@ -485,7 +483,7 @@ class Postgres:
     DAYS = """
         select name, to_char(now() at time zone 'UTC', 'YYYY-MM-DD'), (
             select json_object_agg(day, value) from daily where daily.name = given.name
-            and day > to_char(now() at time zone 'UTC' - interval '366 days', 'YYYY-MM-DD'))
+            and day > to_char(now() at time zone 'UTC' - interval '{days} days', 'YYYY-MM-DD'))
         from unnest({names}::text[]) as given (name)"""
 
     def __init__(self, database: Database) -> None:
@@ -506,7 +504,9 @@ class Postgres:
         # A counter that got nothing new is read afterwards, and that seldom happens. Read in the statement itself, in
         # the snapshot from before, it would lack the click that another instance was just counting under the same key.
         repeated = {click.name for click in clicks} - values.keys()
-        return values | await self.read(repeated) if repeated else values
+        if repeated:
+            values |= await self.read(repeated)
+        return values
 
     def _counting(self, clicks: list[Click]) -> str:
         if len(clicks) == 1:  # as most are: nothing to sum and to sort saves a tenth of the time
@@ -533,13 +533,13 @@ class Postgres:
         return dict(rows)
 
     async def days(self, names: Iterable[str]) -> dict[str, tuple[str, dict[str, int]]]:
-        """Return for each name the database's date in UTC, and the clicks of the last 366 days that had any."""
-        rows, _ = await self._query(self.DAYS.format(names=_array(names)))
+        """Return for each name the database's date in UTC, and the clicks of the last days that had any."""
+        rows, _ = await self._query(self.DAYS.format(names=_array(names), days=MOST_DAYS))
         return {name: (today, clicks or {}) for name, today, clicks in rows}
 
     async def _query(self, statements: str) -> tuple[Rows, int]:
         """Send the statements on the one connection, which is dropped after a failure: the two may be out of step."""
-        message = self.SETTINGS + statements
+        message = self.PREAMBLE + statements
         async with self._turn:
             try:
                 connection = await self._connected()
@@ -613,7 +613,7 @@ class Sqlite:
     DAYS = """
         select given.value, date('now'), (
             select json_group_object(day, daily.value) from daily
-            where daily.name = given.value and day > date('now', '-366 days'))
+            where daily.name = given.value and day > date('now', :before))
         from json_each(:names) as given"""
 
     def __init__(self) -> None:
@@ -645,10 +645,12 @@ class Sqlite:
         return await self._run(lambda execute: self._read(names, execute))
 
     def _read(self, names: Iterable[str], execute: Execute) -> dict[str, int]:
-        return dict(execute(self.READ, names=json.dumps(list(names))).all())
+        return dict(execute(self.READ, names=_json(names)).all())
 
     async def days(self, names: Iterable[str]) -> dict[str, tuple[str, dict[str, int]]]:
-        rows = await self._run(lambda execute: execute(self.DAYS, names=json.dumps(list(names))).all())
+        rows = await self._run(
+            lambda execute: execute(self.DAYS, names=_json(names), before=f"-{MOST_DAYS} days").all()
+        )
         return {name: (today, json.loads(clicks)) for name, today, clicks in rows}
 
     async def _run(self, work: Callable[[Execute], Result]) -> Result:
@@ -677,6 +679,10 @@ class Sqlite:
                 return work(execute)
 
 
+def _json(names: Iterable[str]) -> str:
+    return json.dumps(list(names))
+
+
 # --- Counting, in whichever of the two --------------------------------------------------------------------------
 
 STORE = Sqlite() if DATABASE.sqlite else Postgres(DATABASE)
@@ -696,9 +702,8 @@ async def _count_clicks(clicks: list[Click]) -> dict[Click, int | Exception]:
             raise
         if len(clicks) == 1:
             return {**refused, clicks[0]: AtLimit(AT_LIMIT)}
-        clicks.sort(
-            key=lambda click: click.name
-        )  # in halves, until the one that is too much for its counter fails alone
+        # In halves, until the one that is too much for its counter fails alone.
+        clicks.sort(key=lambda click: click.name)
         half = len(clicks) // 2
         return {**refused, **await _count_clicks(clicks[:half]), **await _count_clicks(clicks[half:])}
     _remember(click.name for click in clicks if click.limit is not None)
@@ -710,7 +715,9 @@ async def _make_counters(clicks: list[Click]) -> set[str]:
     """Make the counters that are not there yet and need room, while there is some; return the names that got none."""
     limits = {click.name: click.limit for click in clicks if click.limit is not None}
     unseen = limits.keys() - _names_seen
-    return unseen - await STORE.make(unseen, max(limits[name] for name in unseen)) if unseen else set()
+    if not unseen:
+        return set()
+    return unseen - await STORE.make(unseen, max(limits[name] for name in unseen))
 
 
 def _remember(names: Iterable[str]) -> None:
@@ -738,16 +745,17 @@ AWAY = "The database does not answer. Try again in a moment, a click with the sa
 AT_LIMIT = "This counter has reached the largest number there is. Click another one."
 NO_ROOM = "There are as many counters as MAX_COUNTERS allows. Click one of those, or ask the owner to make room."
 
-# A database that is read-only after a failover still answers reads, so each has a circuit breaker of its own.
+# A database that is read-only after a failover still answers reads: so each has a circuit breaker of its own.
 _CLICKS = Batcher(_count_clicks, CircuitBreaker("clicks", AWAY), size=BATCH)
 _READS = Batcher(_read_counts, CircuitBreaker("reads", AWAY), size=BATCH)
 _HISTORIES = Batcher(STORE.days, CircuitBreaker("histories", AWAY), size=HISTORIES)
 
 
 async def click(name: str, key: str | None = None, limit: int | None = None) -> int:
-    """Count a click, once per key (a UUID) within 24 hours; return the value after it. Raise Unavailable or Full.
+    """Count a click, once per key (a UUID) within 24 hours; return the value after it.
 
-    A counter that is not there yet is made only while there are fewer than `limit`, if one is given.
+    A counter that is not there yet is made only while there are fewer than `limit`, if one is given. Raise Unavailable,
+    NoRoom or AtLimit.
     """
     kept = KEPT if key else KEPT_OWN
     [count] = await _CLICKS.submit(Click(key or str(uuid.uuid4()), name, kept, limit))

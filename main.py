@@ -41,7 +41,6 @@ DISCARD_LIMIT = 16_000_000  # bytes, and
 DISCARD_TIME = 2.0  # seconds, for which a body is read, so that its sender gets to see the answer
 FIELDS_LIMIT = 100  # in a query or a form
 ADDRESSES_LIMIT = 10_000
-DAYS_LIMIT = 366
 HEALTH_TIME = 1.8  # seconds
 RETRY_AFTER = "2"  # seconds, while the database is away
 RETRY_AFTER_NO_ROOM = "3600"  # seconds: the owner may have made room by then
@@ -173,11 +172,16 @@ def explained(problem: Problem, path: str, headers: Headers) -> Response:
 
 
 def error_page(problem: Problem, path: str, headers: Headers) -> str:
-    root = "../" * (path.count("/") - 1) or "./"
+    root = root_of(path)
     referrer = headers.get("referer", "")
     back = referrer if PAGE.fullmatch(referrer) else root
     texts = {"title": problem.title, "detail": str(problem), "root": root, "back": back}
     return ERROR_PAGE.format(**{name: html.escape(text) for name, text in texts.items()})
+
+
+def root_of(path: str) -> str:
+    """Return the way from this page to the counter's own; a part of the path in front of the function is not known."""
+    return "../" * (path.count("/") - 1) or "./"
 
 
 def prefers_html(headers: Headers) -> bool:
@@ -198,9 +202,13 @@ def prefers_html(headers: Headers) -> bool:
 class Call(NamedTuple):
     """What a route needs to know of a request."""
 
-    query: bytes
+    query: list[tuple[str, str]]  # its fields
     headers: Headers
     body: bytes
+
+    def field(self, name: str, default: str) -> str:
+        """Return a field of the query; of several, the last."""
+        return dict(self.query).get(name, default)
 
 
 async def body_of(request: Request, headers: Headers) -> bytes:
@@ -216,7 +224,7 @@ async def body_of(request: Request, headers: Headers) -> bytes:
                 if size > DISCARD_LIMIT:
                     break
     except (TimeoutError, ClientDisconnect):
-        if size <= BODY_LIMIT:
+        if size <= BODY_LIMIT:  # else it is too large anyway
             raise Problem(400, "The body did not arrive. Send none.", {"Connection": "close"}) from None
     if size > BODY_LIMIT:
         raise Problem(413, f"Send at most {BODY_LIMIT} bytes, or no body.", {"Connection": "close"})
@@ -280,17 +288,17 @@ def fields_of(query: bytes) -> list[tuple[str, str]]:
         raise Problem(400, f"Send at most {FIELDS_LIMIT} fields.") from None
 
 
-def names_of(fields: list[tuple[str, str]]) -> list[str]:
+def names_of(call: Call) -> list[str]:
     """Return the names in a query, whatever they are, or the default one."""
-    names = [value for field, value in fields if field == "name"]
+    names = [value for field, value in call.query if field == "name"]
     if not names and not SETTINGS.exact:
         raise Problem(400, "Name a counter, like ?name=post-1: COUNTERS has no default one here.")
     return names or [SETTINGS.exact[0]]
 
 
-def name_of(fields: list[tuple[str, str]]) -> str:
+def name_of(call: Call) -> str:
     """Return the one name in a query, or the default one; raise 400 for a malformed and 404 for a foreign one."""
-    [name, *others] = names_of(fields)
+    [name, *others] = names_of(call)
     if others:
         raise Problem(400, "Name one counter only.")
     if not db.NAME.fullmatch(name):
@@ -332,7 +340,7 @@ Route = Callable[[Call], Awaitable[Response]]
 
 async def click(call: Call) -> Response:
     """Count one click; a form's visitor is sent back to the page."""
-    name, key, page = name_of(fields_of(call.query)), key_of(call.headers), return_of(call)
+    name, key, page = name_of(call), key_of(call.headers), return_of(call)
     ADDRESS_LIMIT.check(call.headers)
     count = await db.click(name, key, None if name in SETTINGS.exact else SETTINGS.max_counters)
     if prefers_html(call.headers):
@@ -342,9 +350,8 @@ async def click(call: Call) -> Response:
 
 async def value(call: Call) -> Response:
     """Answer with the count of one counter, or a list for several, with null for those that there cannot be."""
-    fields = fields_of(call.query)
-    names = names_of(fields)
-    permitted = [name_of(fields)] if len(names) == 1 else list(filter(SETTINGS.permits, names))
+    names = names_of(call)
+    permitted = [name_of(call)] if len(names) == 1 else list(filter(SETTINGS.permits, names))
     counts = dict(zip(permitted, await db.values(permitted) if permitted else [], strict=True))
     answers = [{"name": name, "value": counts.get(name)} for name in names]
     return answer(json.dumps(answers[0] if len(names) == 1 else answers), "application/json")
@@ -352,10 +359,9 @@ async def value(call: Call) -> Response:
 
 async def history(call: Call) -> Response:
     """Answer with the clicks of the last days, the oldest first."""
-    fields = fields_of(call.query)
-    name, days = name_of(fields), dict(fields).get("days", "30")
-    if not re.fullmatch("[1-9][0-9]{0,2}", days) or int(days) > DAYS_LIMIT:
-        raise Problem(400, f"days must be a number from 1 to {DAYS_LIMIT}.")
+    name, days = name_of(call), call.field("days", "30")
+    if not re.fullmatch("[1-9][0-9]{0,2}", days) or int(days) > db.MOST_DAYS:
+        raise Problem(400, f"days must be a number from 1 to {db.MOST_DAYS}.")
     clicks = [{"day": day, "value": number} for day, number in await db.history(name, int(days))]
     content = json.dumps({"name": name, "days": clicks}).encode()
     return cacheable(call, content, "application/json", {"Cache-Control": "public, max-age=60"})
@@ -363,10 +369,9 @@ async def history(call: Call) -> Response:
 
 async def badge_parts(call: Call) -> dict[str, str]:
     """Return the label, the count and the colour of a badge; raise 400 for what cannot be shown."""
-    fields = fields_of(call.query)
-    name, given = name_of(fields), dict(fields)
+    name = name_of(call)
     try:
-        label, color = badge.label_of(given.get("label", "clicks")), badge.color_of(given.get("color", "1d6b52"))
+        label, color = badge.label_of(call.field("label", "clicks")), badge.color_of(call.field("color", "1d6b52"))
     except ValueError as error:
         raise Problem(400, str(error)) from None
     [count] = await db.values([name])
@@ -441,9 +446,9 @@ async def dispatch(request: Request, headers: Headers) -> Response:
         check_origin(headers)
     routes = ROUTES.get(request.scope["path"])
     if routes is None:
-        raise Problem(404, "There is no such page. The counter's page is at ./")
+        raise Problem(404, f"There is no such page. The counter's page is at {root_of(request.scope['path'])}")
     if method in routes:
-        return await routes[method](Call(request.scope["query_string"], headers, body))
+        return await routes[method](Call(fields_of(request.scope["query_string"]), headers, body))
     allow = ", ".join(["GET, HEAD" if method == "GET" else method for method in routes] + ["OPTIONS"])
     if method == "OPTIONS":
         return answer(b"", None, 204, {**PREFLIGHT, "Allow": allow})

@@ -11,11 +11,6 @@ from batch import AttemptError, Batcher, CircuitBreaker, Unavailable
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 class Work:
     """Doubles numbers; remembers its batches, waits while it is held, and fails as it is told."""
 

@@ -112,11 +112,6 @@ def test_clicks_at_once_across_midnights_add_up(on_postgres, start):
     assert one.send("GET", "/history?name=a&days=4").json()["days"][-1]["day"] == "2027-01-02"
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 @pytest.mark.anyio
 async def test_midnight_on_sqlite(on_sqlite, monkeypatch):
     monkeypatch.setattr("db.DATABASE", db.database_from({"DATABASE_URL": on_sqlite.url}))
