@@ -100,7 +100,7 @@ POSTGRES_URL = re.compile(
     r"""
     postgres(ql)?(\+\w+)?://                          # the driver's name, as SQLAlchemy writes it, does not matter
     ((?P<user>[^:/?\#@]*)(:(?P<password>[^/?\#]*))?@)?
-    (?P<host>\[[0-9A-Fa-f:.]+\]|[^:/?\#@,]*)          # an address in brackets, or a name; one host only
+    (?P<host>\[[0-9A-Fa-f:.]+\]|[^:/?\#@,\s]*)        # an address in brackets, or a name; one host only
     (:(?P<port>\d{1,5}))?
     (/(?P<database>[^/?\#@]*))?
     (\?(?P<query>[^\#]*))?
@@ -175,7 +175,7 @@ def _check(user: str, password: str, host: str, port: str) -> None:
     for part, given in {"user": user, "password": password, "host": host}.items():
         if PLACEHOLDERS[part].fullmatch(given):
             raise SettingError(f"DATABASE_URL holds a placeholder instead of the {part}. Put the {part} there")
-    if not port.isdecimal() or not 0 < int(port) < 65536:
+    if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
         raise SettingError("DATABASE_URL: the port must be a number from 1 to 65535, usually 5432")
 
 
@@ -343,6 +343,7 @@ class _Connection:
         self._driver: Any = CoreConnection(**arguments)
         _raise_fatal_errors(self._driver)
         self._socket = self._driver._usock
+        self._stream = self._driver._sock  # a buffered file over it
 
     def is_stale(self) -> bool:
         """Tell whether the server has closed it since the last reply, or sent anything else that nobody asked for."""
@@ -365,33 +366,35 @@ class _Connection:
         context = Context(message)
         self._socket.settimeout(QUERY_TIMEOUT)
         self._driver.send_QUERY(message)
-        self._driver._sock.flush()
+        self._stream.flush()
         async with asyncio.timeout(QUERY_TIMEOUT):
-            reply = await self._reply()
-        stream, self._driver._sock = self._driver._sock, io.BytesIO(reply)
+            self._driver._sock = io.BytesIO(await self._reply())
         try:
             self._driver.handle_messages(context)
         finally:
-            self._driver._sock = stream
+            self._driver._sock = self._stream
         return context.rows or [], context.row_count
 
     async def _reply(self) -> bytearray:
         """Return the reply once all of it is there, however slowly it trickles, or the connection has ended."""
         loop = asyncio.get_running_loop()
         readable = asyncio.Event()
-        reply = bytearray()
+        reply, at, is_complete = bytearray(), 0, False
         self._socket.settimeout(0)
         loop.add_reader(self._socket, readable.set)
         try:
-            while not _is_complete(reply):
-                await readable.wait()
-                readable.clear()
-                with suppress(BlockingIOError, ssl.SSLWantReadError):
-                    while not _is_complete(reply):
-                        data = self._socket.recv(65536)
-                        if not data:
-                            return reply
-                        reply += data
+            while not is_complete:
+                try:
+                    data = self._socket.recv(65536)
+                except (BlockingIOError, ssl.SSLWantReadError):
+                    readable.clear()
+                    await readable.wait()
+                    continue
+                if not data:
+                    break
+                reply += data
+                at, is_complete = _walk(reply, at)
+                await asyncio.sleep(0)  # so that not even a reply in tiny pieces holds up the others
         finally:
             loop.remove_reader(self._socket)
         return reply
@@ -401,17 +404,24 @@ class _Connection:
         from pg8000.exceptions import InterfaceError
 
         self._socket.settimeout(0)
-        with suppress(InterfaceError, OSError):
-            self._driver.close()
+        for close in (self._driver.close, self._stream.close):
+            with suppress(InterfaceError, OSError):
+                close()
 
 
-def _is_complete(reply: bytearray) -> bool:
-    """Tell whether the last of its messages is ReadyForQuery: a byte for the type, then four for the length."""
-    at = last = 0  # https://www.postgresql.org/docs/current/protocol-message-formats.html
-    while at + 5 <= len(reply):
-        last = at
-        at += 1 + int.from_bytes(reply[at + 1 : at + 5])
-    return at == len(reply) > 0 and reply[last] == ord("Z")
+def _walk(reply: bytearray, at: int) -> tuple[int, bool]:
+    """Go from the message at this place to the next ones: a byte for the type, then four for the length.
+
+    Return where the first one begins that is not complete, and whether ReadyForQuery came before it:
+    https://www.postgresql.org/docs/current/protocol-message-formats.html
+    """
+    is_ready = False
+    while not is_ready and at + 5 <= len(reply):
+        end = at + 1 + int.from_bytes(reply[at + 1 : at + 5])
+        if end > len(reply):
+            break
+        is_ready, at = reply[at] == ord("Z"), end
+    return at, is_ready
 
 
 # --- Postgres ---------------------------------------------------------------------------------------------------
@@ -489,6 +499,7 @@ class Postgres:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connection: _Connection | None = None
+        self._connecting: asyncio.Future[_Connection] | None = None
         self._turn = asyncio.Lock()
         self._unpruned = PRUNE_AFTER
 
@@ -548,7 +559,7 @@ class Postgres:
                 except Exception as error:
                     if explain(error).code != NO_TABLE:
                         raise
-                    await connection.query(SCHEMA.read_text())
+                    await connection.query(self.PREAMBLE + SCHEMA.read_text())
                     return await connection.query(message)
             except Exception as error:
                 failure = explain(error)
@@ -563,8 +574,13 @@ class Postgres:
         if self._connection and self._connection.is_stale():  # no fault: servers end what was idle for long
             self._drop()
         if not self._connection:
+            # One thread at a time: what it brings after the timeout is the next attempt's.
+            connecting = self._connecting or asyncio.ensure_future(asyncio.to_thread(_Connection, self._database))
+            self._connecting = connecting
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                self._connection = await asyncio.to_thread(_Connection, self._database)
+                await asyncio.wait([connecting])
+            self._connecting = None
+            self._connection = connecting.result()
         return self._connection
 
     def _drop(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import hashlib
 import html
@@ -482,13 +483,14 @@ def prepare_local_start() -> None:
         return
     host, port = context.params["host"], context.params["port"]
     try:
-        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
-    except OSError as error:
-        sys.exit(
-            f"Port {port} cannot be used: {os.strerror(error.errno or 0)}. "
-            "Choose another one: write PORT=8081 before the command."
-        )
-    if host in ("0.0.0.0", "::"):  # noqa: S104
+        socket.create_server((host, port)).close()
+    except (OSError, OverflowError) as error:
+        code = error.errno if isinstance(error, OSError) else None
+        if code in (errno.EADDRINUSE, errno.EACCES):
+            reason = f"Port {port} cannot be used: {os.strerror(code or 0)}"
+            sys.exit(f"{reason}. Choose another one: write PORT=8081 before the command.")
+        sys.exit(f"{host}:{port} is nothing to listen on: {error}. Write HOST=127.0.0.1 PORT=8081 before the command.")
+    if host == "0.0.0.0":  # noqa: S104
         host = "all addresses of this machine; write HOST=127.0.0.1 before the command to keep others out"
     words = (
         f"The counter is at http://localhost:{port}/ and keeps its counts in {db.DATABASE.place}.\n"

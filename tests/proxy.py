@@ -28,6 +28,7 @@ class Proxy:
         self.round_trips = 0  # what the client sent at once
         self.marked = 0  # those of them that had the marker
         self.largest = 0  # bytes of a request that came at once
+        self.appended = b""  # to each reply
         self.pieces: tuple[int, float] | None = None  # bytes, and seconds after each, in which replies trickle
         self.server = socket.create_server(("127.0.0.1", 0))
         self.port = self.server.getsockname()[1]
@@ -87,6 +88,7 @@ class Connection:
         self.end()
 
     def _pass_on(self, data: bytes) -> None:
+        data += self.proxy.appended
         size, pause = self.proxy.pieces or (len(data), 0)
         for start in range(0, len(data), size):
             self.client.sendall(data[start : start + size])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
+import functools
 import http.client
 import importlib.util
 import json
@@ -20,7 +22,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -355,6 +357,17 @@ def rows(connection: pg8000.dbapi.Connection, statement: str) -> list[tuple]:
     cursor = connection.cursor()
     cursor.execute(statement)
     return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+
+
+def in_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Let a coroutine function be a test: in a thread, for Playwright's own loop runs in this one."""
+
+    @functools.wraps(test)
+    def run(*arguments: object, **more: object) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(asyncio.run, test(*arguments, **more)).result()
+
+    return run
 
 
 def today() -> datetime.date:

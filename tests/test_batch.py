@@ -5,10 +5,9 @@ import json
 import time
 
 import pytest
+from servers import in_a_loop
 
 from batch import AttemptError, Batcher, CircuitBreaker, Unavailable
-
-pytestmark = pytest.mark.anyio
 
 
 class Work:
@@ -29,7 +28,7 @@ class Work:
 
 
 @pytest.fixture
-async def work():
+def work():
     return Work()
 
 
@@ -57,31 +56,37 @@ async def submit_while_held(work, batcher, *calls):
     return (await asyncio.gather(first, *tasks, return_exceptions=True))[1:]
 
 
+@in_a_loop
 async def test_caller_gets_the_results_of_its_items_in_their_order(work):
     assert await batcher_of(work).submit(3, 1, 3, 2) == [6, 2, 6, 4]
     assert work.batches == [[3, 1, 2]]
 
 
+@in_a_loop
 async def test_callers_that_wait_go_together_in_the_next_batch(work):
     assert await submit_while_held(work, batcher_of(work), [1], [2], [1, 3]) == [[2], [4], [2, 6]]
     assert work.batches == [[0], [1, 2, 3]]
 
 
+@in_a_loop
 async def test_batch_is_bounded_by_its_callers(work):
     await submit_while_held(work, batcher_of(work, size=2), [1], [1], [1], [1], [1])
     assert work.batches == [[0], [1], [1], [1]]
 
 
+@in_a_loop
 async def test_batch_is_bounded_by_its_items(work):
     await submit_while_held(work, batcher_of(work, size=5), [1, 2, 3], [4, 5], [6], range(10, 14), [7])
     assert work.batches == [[0], [1, 2, 3, 4, 5], [6, 10, 11, 12, 13], [7]]
 
 
+@in_a_loop
 async def test_one_caller_with_more_items_than_a_batch_takes_has_a_batch_of_its_own(work):
     await submit_while_held(work, batcher_of(work, size=3), [1], range(10, 15), [2])
     assert work.batches == [[0], [1], [10, 11, 12, 13, 14], [2]]
 
 
+@in_a_loop
 async def test_more_than_may_wait_are_refused_at_once(work):
     results = await submit_while_held(work, batcher_of(work, size=2, waiting=2), *[[number] for number in range(1, 7)])
     assert results[:4] == [[2], [4], [6], [8]]
@@ -89,12 +94,14 @@ async def test_more_than_may_wait_are_refused_at_once(work):
     assert all(isinstance(result, Unavailable) for result in results[4:])
 
 
+@in_a_loop
 async def test_item_that_has_no_result_fails_alone(work):
     results = await submit_while_held(work, batcher_of(work), [1], [-1], [2, -1], [3])
     assert (results[0], results[3]) == ([2], [6])
     assert [str(result) for result in results[1:3]] == ["-1 is negative"] * 2
 
 
+@in_a_loop
 async def test_caller_that_leaves_disturbs_no_other(work):
     batcher = batcher_of(work)
     work.go_on.clear()
@@ -114,6 +121,7 @@ def logged(capsys):
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
+@in_a_loop
 async def test_batch_is_tried_again_until_it_succeeds(work, capsys):
     work.errors = [transient(), transient("40001"), transient()]
     assert await batcher_of(work).submit(1) == [2]
@@ -125,6 +133,7 @@ async def test_batch_is_tried_again_until_it_succeeds(work, capsys):
     assert "doubles" in ended["message"]
 
 
+@in_a_loop
 async def test_last_attempt_is_made_when_the_patience_ends(work, capsys):
     work.errors = [transient() for _ in range(100)]
     started = time.monotonic()
@@ -135,6 +144,7 @@ async def test_last_attempt_is_made_when_the_patience_ends(work, capsys):
     assert [line["severity"] for line in logged(capsys)] == ["WARNING", "ERROR"]
 
 
+@in_a_loop
 async def test_what_will_not_pass_is_not_tried_again(work):
     work.errors = [lasting()]
     with pytest.raises(Unavailable):
@@ -142,6 +152,7 @@ async def test_what_will_not_pass_is_not_tried_again(work):
     assert len(work.batches) == 1
 
 
+@in_a_loop
 async def test_callers_have_their_answer_at_the_deadline_though_the_work_hangs(work):
     batcher = batcher_of(work, deadline=0.2)
     work.go_on.clear()
@@ -152,6 +163,7 @@ async def test_callers_have_their_answer_at_the_deadline_though_the_work_hangs(w
     assert await batcher.submit(5) == [10]
 
 
+@in_a_loop
 async def test_error_that_nobody_foresaw_strands_nobody(work):
     batcher = batcher_of(work)
     work.errors = [KeyError("unforeseen")]
@@ -164,6 +176,7 @@ async def test_error_that_nobody_foresaw_strands_nobody(work):
 # --- The circuit breaker ----------------------------------------------------------------------------------------
 
 
+@in_a_loop
 async def test_open_breaker_refuses_all_but_a_probe_and_closes_when_that_succeeds(work, capsys, monkeypatch):
     monkeypatch.setattr("batch.PROBE_PAUSE", 0.1)
     batcher = batcher_of(work)

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from servers import COUNTER, new_key, rows, send_all, today
+from servers import COUNTER, in_a_loop, new_key, rows, send_all, today
 from sqlalchemy import event
 
 import db
@@ -112,7 +112,7 @@ def test_clicks_at_once_across_midnights_add_up(on_postgres, start):
     assert one.send("GET", "/history?name=a&days=4").json()["days"][-1]["day"] == "2027-01-02"
 
 
-@pytest.mark.anyio
+@in_a_loop
 async def test_midnight_on_sqlite(on_sqlite, monkeypatch):
     monkeypatch.setattr("db.DATABASE", db.database_from({"DATABASE_URL": on_sqlite.url}))
     day = ["2027-12-31"]

@@ -25,6 +25,7 @@ from servers import (
     Client,
     Function,
     Postgres,
+    children,
     free_port,
     new_key,
     rows,
@@ -453,6 +454,61 @@ def test_connection_that_ends_while_it_is_idle_is_no_fault(on_postgres, start, e
         wait_until(lambda: not on_postgres.sql(backends))
     assert function.send("GET", "/value?name=a").value == 3
     assert logged(function) == []
+
+
+def connections_of(database):
+    return database.sql(f"select count(*) {backends_of(database)}")[0][0]
+
+
+def test_server_that_is_slow_to_greet_costs_one_connection_and_is_reached(postgres, on_postgres, start):
+    """Every message of the server comes so late that together they take longer than the time to connect."""
+    proxy = Proxy(postgres.port)
+    function = start(postgres.url(on_postgres.name, proxy.port))
+    function.click()
+    proxy.pieces = (1 << 20, 0.9)
+    on_postgres.sql(f"select pg_terminate_backend(pid) {backends_of(on_postgres)}")
+    answers = [function.click().status for _ in range(3)]
+    assert answers[-1] == 200
+    assert connections_of(on_postgres) == 1
+    proxy.close()
+
+
+def test_tables_that_somebody_holds_leave_no_backends_behind(on_postgres, postgres, start):
+    function = start(on_postgres.url)
+    with postgres.connected(on_postgres.name) as other:
+        rows(other, "begin; create table counter (name text)")
+        assert function.click().status == 503
+        assert connections_of(on_postgres) <= 2  # the other's, and the function's
+        rows(other, "rollback")
+    wait_until(lambda: function.click().status == 200)
+
+
+def test_what_the_server_adds_to_a_reply_does_not_hold_it_up(postgres, on_postgres, start):
+    notice = b"N\0\0\0\x0fSNOTICE\0\0\0"
+    proxy = Proxy(postgres.port)
+    function = start(postgres.url(on_postgres.name, proxy.port))
+    function.click()
+    proxy.appended = notice
+    for expected in range(2, 12):
+        assert function.click().value == expected
+    assert logged(function) == []
+    proxy.close()
+
+
+def test_failed_replies_leave_no_file_open(proxied):
+    function, proxy = proxied
+    [worker] = children(function.process.pid)
+    function.click("a")
+    before = worker.num_fds()
+    for _ in range(30):
+        proxy.fault = "close after"
+        hits = proxy.hits
+        with ThreadPoolExecutor() as pool:
+            click = pool.submit(function.click, "a")
+            wait_until(lambda hits=hits: proxy.hits > hits)
+            proxy.fault = None
+            assert click.result().status == 200
+    assert worker.num_fds() <= before + 3
 
 
 def test_log_names_why_the_server_ended_a_connection(on_postgres, postgres, start):

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import psutil
 import pytest
@@ -68,6 +69,18 @@ def test_port_that_is_taken_is_named_in_one_line(tmp_path, on_sqlite):
     assert "PORT=8081" in line
 
 
+@pytest.mark.parametrize("settings", [{"PORT": "70000"}, {"HOST": "no.where"}, {"HOST": "::1"}])
+def test_place_that_is_nothing_to_listen_on_is_named_in_one_line(on_sqlite, settings):
+    framework = Path(sys.executable).parent / "functions-framework"
+    environment = {"PATH": os.environ["PATH"], "DATABASE_URL": on_sqlite.url, "PORT": str(free_port()), **settings}
+    done = subprocess.run(
+        [framework, "--target=handler"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30
+    )
+    [line] = done.stderr.splitlines()
+    assert next(iter(settings.values())) in line
+    assert "Write HOST=127.0.0.1 PORT=8081 before the command." in line
+
+
 def test_folder_that_cannot_be_written_is_explained_to_somebody_who_set_nothing(monkeypatch):
     monkeypatch.setattr("db.os.access", lambda *_: False)  # for root may write everywhere
     with pytest.raises(
@@ -79,7 +92,7 @@ def test_folder_that_cannot_be_written_is_explained_to_somebody_who_set_nothing(
 
 def hang_up(function):
     """What the kernel does when a terminal is closed: every process of it gets this signal."""
-    for process in (*children(function.process.pid), psutil.Process(function.process.pid)):
+    for process in (psutil.Process(function.process.pid), *children(function.process.pid)):
         process.send_signal(signal.SIGHUP)
 
 
@@ -87,7 +100,7 @@ def test_closed_terminal_ends_the_function(start, on_sqlite):
     function = start(on_sqlite.url)
     workers = children(function.process.pid)
     hang_up(function)
-    assert function.process.wait(15) == 0
+    assert function.process.wait(45) == 0  # gunicorn gives a worker that is just starting 30 s
     assert psutil.wait_procs(workers, 15)[1] == []
 
 
