@@ -229,7 +229,6 @@ def engine(timeout: float = CONNECT_TIMEOUT) -> Engine:
     from sqlalchemy.pool import NullPool
 
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # tracebacks where a broken connection is closed
-
     if DATABASE.sqlite is None:
         arguments = {**DATABASE.arguments, "ssl_context": _ssl_context(DATABASE), "timeout": timeout}
         made = create_engine("postgresql+pg8000://", connect_args=arguments, poolclass=NullPool)
@@ -384,17 +383,18 @@ class _Connection:
         loop.add_reader(self._socket, readable.set)
         try:
             while not is_complete:
+                await readable.wait()
                 try:
                     data = self._socket.recv(65536)
                 except (BlockingIOError, ssl.SSLWantReadError):
                     readable.clear()
-                    await readable.wait()
                     continue
                 if not data:
                     break
                 reply += data
                 at, is_complete = _walk(reply, at)
-                await asyncio.sleep(0)  # so that not even a reply in tiny pieces holds up the others
+                if not is_complete:
+                    await asyncio.sleep(0)  # so that not even a reply in tiny pieces holds up the others
         finally:
             loop.remove_reader(self._socket)
         return reply
@@ -437,7 +437,7 @@ class Click(NamedTuple):
 
 
 class Postgres:
-    """The counts in Postgres: every method sends one message on the one connection, and raises AttemptError."""
+    """The counts in Postgres, on one connection. Every method may raise AttemptError, and is safe to repeat."""
 
     # Two instances that take their locks in the same order never deadlock: so keys and names are sorted.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -14,19 +13,16 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPException
-from pathlib import Path
 
 import pg8000.dbapi
 import pytest
 from proxy import REQUEST, Proxy
 from servers import (
     COUNTER,
-    PASSWORD,
     Client,
     Function,
     Postgres,
     children,
-    free_port,
     new_key,
     rows,
     update_readme,
@@ -633,24 +629,9 @@ def test_sigterm_waits_for_what_was_accepted(on_postgres, postgres, start):
 
 
 @pytest.fixture
-def pooler(postgres, tmp_path):
-    """PgBouncer in transaction mode with two server connections for all clients."""
-    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None:
-        pytest.skip("no PgBouncer here")
-    port = free_port()
-    folder = Path(postgres.folder) / f"pgbouncer-{port}"
-    folder.mkdir(mode=0o755)
-    (folder / "users").write_text('"postgres" "{}"\n'.format(PASSWORD.replace('"', '""')))
-    (folder / "ini").write_text(
-        f"[databases]\n* = host=127.0.0.1 port={postgres.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
-        f"listen_port = {port}\nunix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {folder}/users\n"
-        "pool_mode = transaction\ndefault_pool_size = 2\n"
-    )
-    process = subprocess.Popen([program, folder / "ini"], user=postgres.user, stderr=subprocess.DEVNULL)
-    yield port
-    process.terminate()
-    process.wait(10)
+def pooler(postgres):
+    with postgres.pooler("transaction") as port:
+        yield port
 
 
 def test_transaction_mode_pooler(survives, postgres, on_postgres, pooler, start):
