@@ -1,6 +1,7 @@
 // The page that writes the lines for other sites. What it shows under "The button" is what those lines make.
 
-const server = new URL(".", import.meta.url);
+import { request, server } from "./clicks.js";
+
 const wishes = document.querySelector("#wishes");
 const { name, label, page, format, once, history, colored, background, color } = wishes.elements;
 const preview = document.querySelector("#preview");
@@ -127,7 +128,7 @@ async function copy({ currentTarget: button }) {
 }
 
 async function defaultName() {
-  const response = await fetch(new URL("value", server), { cache: "no-store" });
+  const response = await request("value", []);
   return response.ok ? (await response.json()).name : "";
 }
 
