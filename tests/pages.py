@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page
-from servers import ROOT, Function
+from servers import ROOT, Function, wait_until
 
 PICTURES = ROOT / "tests" / "pictures"
 ICON = "<link rel=icon href=data:,>"  # so that the browser asks for none
@@ -80,6 +81,11 @@ def heading(page: Page) -> Locator:
 def greet(page: Page, times: int = 1) -> None:
     for _ in range(times):
         page.get_by_role("button", name="Greet the world!").click()
+
+
+def wait_for(page: Page, true: Callable[[], object], seconds: float = 15.0) -> None:
+    """Wait until it is true, while what the browser reports and what a route holds keeps arriving."""
+    wait_until(lambda: page.wait_for_timeout(20) or true(), seconds)
 
 
 def waiting_clicks(page: Page) -> int:

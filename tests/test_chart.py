@@ -5,9 +5,9 @@ import random
 import re
 
 import pytest
-from pages import PICTURES, check_accessibility
+from pages import PICTURES, check_accessibility, wait_for
 from playwright.sync_api import expect
-from servers import COUNTER, today, wait_until
+from servers import COUNTER, today
 
 RANDOM = random.Random(4)
 HISTORIES = {  # clicks of so many days ago
@@ -200,7 +200,7 @@ def test_other_name_shows_its_own_days(start, database, page):
     expect(text(page)).to_have_text("No clicks in the last 30 days.")
     page.evaluate("document.querySelector('click-counter').removeAttribute('history')")
     expect(slider(page)).to_have_count(0)
-    wait_until(lambda: page.locator("[part=history]").count() == 0)
+    wait_for(page, lambda: page.locator("[part=history]").count() == 0)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -13,9 +13,9 @@ from pages import (
     press,
     requests_of,
     stored,
+    wait_for,
 )
 from playwright.sync_api import expect
-from servers import wait_until
 
 OFFLINE = "ERR_INTERNET_DISCONNECTED"
 
@@ -128,8 +128,8 @@ def test_clicks_without_network_are_delivered_by_the_sites_next_page(function, l
     context.set_offline(False)
     another = context.new_page()
     another.goto(listed.put(function, '<click-counter name="post-2">Like</click-counter>', "/another"))
-    wait_until(lambda: function.count("post-1") == 3)
-    wait_until(lambda: stored(another) == 0)
+    wait_for(another, lambda: function.count("post-1") == 3)
+    wait_for(another, lambda: stored(another) == 0)
     assert function.count("post-2") == 0
 
 
@@ -152,7 +152,7 @@ def test_failure_that_tells_a_script_nothing_costs_a_listed_site_no_click(functi
     press(page, times=3)
     expect(note(page)).to_contain_text("3 clicks are waiting")
     expect(count(page)).to_have_text("3", timeout=20_000)
-    wait_until(lambda: stored(page) == 0)
+    wait_for(page, lambda: stored(page) == 0)
     expect(note(page)).to_have_text("")
     assert function.count("post-1") == 3
     page.errors.clear()
@@ -273,8 +273,8 @@ def test_count_beyond_what_scripts_can_tell_apart_still_counts(function, listed,
     on_postgres.sql(f"update counter set value = {2**53}")
     page.goto(listed.put(function, LIKE))
     press(page)
-    wait_until(lambda: function.count("post-1") == 2**53 + 1)
-    wait_until(lambda: stored(page) == 0)
+    wait_for(page, lambda: function.count("post-1") == 2**53 + 1)
+    wait_for(page, lambda: stored(page) == 0)
     expect(note(page)).not_to_contain_text("waiting")
 
 
@@ -288,7 +288,7 @@ def test_events_tell_what_happens(function, listed, page):
     expect(count(page)).to_have_text("0")
     press(page)
     expect(count(page)).to_have_text("1")
-    wait_until(lambda: len(page.evaluate("events")) == 3)
+    wait_for(page, lambda: len(page.evaluate("events")) == 3)
     assert page.evaluate("events") == [
         ["value", {"name": "post-1", "value": 0}],
         ["value", {"name": "post-1", "value": 1}],
@@ -296,7 +296,7 @@ def test_events_tell_what_happens(function, listed, page):
     ]
     page.context.set_offline(True)
     press(page)
-    wait_until(lambda: page.evaluate("events").pop() == ["waiting", {"name": "post-1", "waiting": 1}])
+    wait_for(page, lambda: page.evaluate("events").pop() == ["waiting", {"name": "post-1", "waiting": 1}])
 
 
 def test_readonly_element_only_shows(function, listed, page):
@@ -372,7 +372,7 @@ def test_form_inside_works_without_javascript_and_comes_back(function, listed, b
     page.goto(listed.put(function, form(function, listed)))
     page.get_by_role("button", name="Like").click()
     expect(page).to_have_url(f"{listed.origin}/post?a=1&b=2#c")
-    wait_until(lambda: function.count("post-1") == 1)
+    wait_for(page, lambda: function.count("post-1") == 1)
     context.close()
 
 

@@ -20,10 +20,11 @@ from pages import (
     note,
     press,
     requests_of,
+    wait_for,
     waiting_clicks,
 )
 from playwright.sync_api import expect
-from servers import COUNTER, ROOT, new_key, wait_until
+from servers import COUNTER, ROOT, new_key
 
 OFFLINE = "ERR_INTERNET_DISCONNECTED"
 PROBLEM = {"content_type": "application/problem+json", "body": '{"detail": "No."}'}
@@ -87,7 +88,7 @@ def test_visitor_who_counts_once_is_pressed_for_good_and_on_every_element(functi
 
 def test_key_is_stored_when_the_element_is_shown_and_gone_when_it_is_counted(function, on_postgres, show, page):
     show(ONCE)
-    wait_until(lambda: keys_stored(page))
+    wait_for(page, lambda: keys_stored(page))
     [[_, text]] = keys_stored(page)
     press(page)
     is_pressed(page)
@@ -111,7 +112,7 @@ def test_two_tabs_count_once_also_without_a_network(function, listed, show, page
     other = page.context.new_page()
     other.goto(listed.put(function, ONCE))
     expect(count(other)).to_have_text("0")
-    wait_until(lambda: keys_stored(other))
+    wait_for(other, lambda: keys_stored(other))
     page.context.set_offline(True)
     press(page)
     is_pressed(page)
@@ -130,12 +131,12 @@ def test_two_tabs_that_press_at_the_same_moment_count_once(function, listed, sho
     other = page.context.new_page()
     other.goto(listed.put(function, ONCE))
     expect(count(other)).to_have_text("0")
-    wait_until(lambda: keys_stored(other))
+    wait_for(other, lambda: keys_stored(other))
     held = []
     for tab in (page, other):
         tab.route("**/click?*", lambda route: held.append(route))
     press(page)
-    wait_until(lambda: held)
+    wait_for(page, lambda: held)
     press(other)
     for route in held:
         route.continue_()
@@ -201,7 +202,7 @@ def test_click_too_old_to_be_sent_again_leaves_its_visitor_counted(show, page):
     show(ONCE)
     page.route("**/click?*", lambda route: route.abort())
     press(page)
-    wait_until(lambda: waiting_clicks(page) == 1)
+    wait_for(page, lambda: waiting_clicks(page) == 1)
     page.evaluate(
         """() => { const item = Object.keys(localStorage).find((one) => one.startsWith("click-counter "));
         const click = JSON.parse(localStorage.getItem(item));
@@ -271,7 +272,7 @@ def test_limit_of_an_address_keeps_the_click_for_as_long_as_it_says(function, sh
     assert len(sent) == before
     page.unroute("**/click?*")
     page.clock.run_for(10_000)
-    wait_until(lambda: page.clock.run_for(1000) or function.count("post-1") == 3)
+    wait_for(page, lambda: page.clock.run_for(1000) or function.count("post-1") == 3)
     assert waiting_clicks(page) == 0
 
 
@@ -288,7 +289,7 @@ def test_hundreds_of_waiting_clicks_are_delivered_and_each_counts_once(function,
     show(LIKE)
     put_clicks(page, function, 400)
     page.reload()
-    wait_until(lambda: waiting_clicks(page) == 0, 60)
+    wait_for(page, lambda: waiting_clicks(page) == 0, 60)
     assert function.count("post-1") == 400
 
 
@@ -303,7 +304,7 @@ def test_thousands_of_waiting_clicks_cost_the_page_seconds_and_not_minutes(funct
     page.reload()
     started = time.monotonic()
     expect(count(page)).to_have_text("4,000", timeout=40_000)
-    wait_until(lambda: waiting_clicks(page) == 0)
+    wait_for(page, lambda: waiting_clicks(page) == 0)
     assert time.monotonic() - started < 20
 
 
@@ -334,7 +335,7 @@ def test_what_another_script_puts_into_the_outbox_is_not_sent(function, show, pa
     page.reload()
     expect(count(page)).to_have_text(re.compile("0|1"))
     press(page)
-    wait_until(lambda: function.count("post-1") >= 1)
+    wait_for(page, lambda: function.count("post-1") >= 1)
     expect(note(page)).to_have_text("")
     page.wait_for_timeout(300)
     assert len(sent) <= 2  # the visitor's own, and one that is a click but for what it has beside
@@ -351,7 +352,7 @@ def test_click_with_an_impossible_time_is_counted_once_and_is_gone(function, sho
     )
     page.reload()
     expect(count(page)).to_have_text("1", timeout=10_000)
-    wait_until(lambda: waiting_clicks(page) == 0)
+    wait_for(page, lambda: waiting_clicks(page) == 0)
     assert function.count("post-1") == 1
 
 
@@ -413,7 +414,7 @@ def test_own_click_bursts_only_where_motion_is_welcome(show, page, motion):
     if motion == "reduce":
         assert page.evaluate("document.querySelector('click-counter').shadowRoot.getAnimations().length") == 0
     else:
-        wait_until(lambda: page.evaluate("bursts") >= 1)
+        wait_for(page, lambda: page.evaluate("bursts") >= 1)
 
 
 STATES = """<meta name="viewport" content="width=device-width"><meta name=color-scheme content="light dark"><style>
@@ -573,7 +574,7 @@ def test_value_is_null_until_the_server_has_told_it_and_cannot_be_written(functi
     held = []
     page.route("**/value?*", lambda route: held.append(route))
     page.goto(listed.put(function, LIKE))
-    wait_until(lambda: held)
+    wait_for(page, lambda: held)
     assert page.evaluate("document.querySelector('click-counter').value") is None
     held[0].continue_()
     expect(count(page)).to_have_text("0")
@@ -754,7 +755,7 @@ def test_output_of_the_page_is_left_alone_until_the_first_answer(function, liste
     before = """<script>window.writes = 0; new MutationObserver((all) => (writes += all.length))
         .observe(document.body, { childList: true, characterData: true, attributes: true, subtree: true })</script>"""
     page.goto(listed.put(function, before + body))
-    wait_until(lambda: held)
+    wait_for(page, lambda: held)
     page.wait_for_function("!!customElements.get('click-counter')")
     page.evaluate("window.writes = 0")
     page.wait_for_timeout(300)
@@ -787,7 +788,7 @@ def test_script_that_is_loaded_twice_says_so(function, show, page):
     page.expected.append("is loaded twice")
     second = f'<script type="module" src="{function.url}/click-counter.js?2"></script>'
     show(LIKE, head=second)
-    wait_until(lambda: page.title() and page.errors)
+    wait_for(page, lambda: page.errors)
     assert "another server" not in page.errors[0]
     press(page)
     expect(count(page)).to_have_text("1")
@@ -798,7 +799,7 @@ def test_script_of_another_server_says_so(function, start, on_sqlite, show, page
     page.expected.append("another server's")
     other = start(on_sqlite.url, COUNTERS="post-*")
     show(LIKE, None, head=f'<script type="module" src="{other.url}/click-counter.js"></script>')
-    wait_until(lambda: page.title() and page.errors)
+    wait_for(page, lambda: page.errors)
 
 
 def test_plain_button_loads_less_than_nine_kilobytes(function, show, page):

@@ -5,9 +5,9 @@ import threading
 import time
 
 import pytest
-from pages import PICTURES, check_accessibility, greet, heading, note, requests_of, waiting_clicks
+from pages import PICTURES, check_accessibility, greet, heading, note, requests_of, wait_for, waiting_clicks
 from playwright.sync_api import expect
-from servers import COUNTER, ROOT, wait_until
+from servers import COUNTER, ROOT
 
 OFFLINE = "ERR_INTERNET_DISCONNECTED"
 
@@ -97,7 +97,7 @@ def test_reply_lost_after_the_commit_is_not_counted_twice(counter, page):
     page.route("**/click", lose_first)
     greet(page)
     expect(heading(page)).to_have_text("Hello World! (1x)", timeout=8000)
-    wait_until(lambda: waiting_clicks(page) == 0)
+    wait_for(page, lambda: waiting_clicks(page) == 0)
     assert lost == [1]
     assert counter.count() == 1
     assert "ERR_CONNECTION_RESET" in page.errors.pop()
@@ -251,7 +251,7 @@ def test_number_that_overtakes_is_not_shown_backwards(counter, page):
     )
     route, first = held[0]
     route.fulfill(response=first)
-    wait_until(lambda: waiting_clicks(page) == 0)
+    wait_for(page, lambda: waiting_clicks(page) == 0)
     page.wait_for_timeout(300)
     assert "(1x)" not in page.evaluate("seen")
     expect(heading(page)).to_have_text("Hello World! (2x)")
@@ -277,7 +277,7 @@ def test_form_works_without_javascript(function, browser):
     expect(page).to_have_url(f"{function.url}/")
     greet(page)
     expect(page).to_have_url(f"{function.url}/")
-    wait_until(lambda: function.count() == 2)
+    wait_for(page, lambda: function.count() == 2)
     assert page.evaluate("document.querySelector('noscript img').naturalWidth") > 10
     context.close()
 
