@@ -9,8 +9,10 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from pages import Site
 from playwright.sync_api import Browser, Page, sync_playwright
 from servers import COUNTER, Function, Postgres, Tool, today
 from tls import TlsPostgres
@@ -61,10 +63,14 @@ class Database:
         return {key for (key,) in self.sql(f"select key from click where name = '{name}'")}
 
 
-@pytest.fixture
-def on_postgres(postgres: Postgres) -> Database:
+def new_database(postgres: Postgres) -> Database:
     name = postgres.new_database()
     return Database(name, postgres.url(name), lambda statement: postgres.sql(name, statement))
+
+
+@pytest.fixture
+def on_postgres(postgres: Postgres) -> Database:
+    return new_database(postgres)
 
 
 @pytest.fixture
@@ -132,6 +138,42 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Function]:
     yield function.started()
     function.stop()
     assert "Traceback" not in function.output()
+
+
+class Visited(NamedTuple):
+    """What the tests of the pages share: a function on Postgres, and a site that it lists."""
+
+    function: Function
+    database: Database
+    site: Site
+
+
+@pytest.fixture(scope="session")
+def visited_by_all(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visited]:
+    site = Site()
+    database = new_database(postgres)
+    settings = {"COUNTERS": "hello-world-button,other,third,post-*", "ALLOWED_ORIGINS": site.origin}
+    log = tmp_path_factory.mktemp("visited") / "log"
+    function = Function({"DATABASE_URL": database.url, **settings}, log).started()
+    function.click()  # makes the tables
+    yield Visited(function, database, site)
+    function.stop()
+    site.close()
+    assert "Traceback" not in function.output()
+
+
+@pytest.fixture
+def visited(visited_by_all: Visited) -> Visited:
+    """The same with empty tables and without pages; to start a function for each test would take minutes."""
+    visited_by_all.database.sql("do $$ begin delete from counter; delete from daily; delete from click; end $$")
+    visited_by_all.site.pages.clear()
+    visited_by_all.site.headers.clear()
+    return visited_by_all
+
+
+@pytest.fixture
+def listed(visited: Visited) -> Site:
+    return visited.site
 
 
 @pytest.fixture(scope="session")

@@ -18,9 +18,12 @@ ONCE = '<click-counter name="post-1" once></click-counter>'
 
 
 class Site:
-    """Another site: pages with a script of the counter's, at an origin of its own."""
+    """Another site: pages with a script of the counter's, at an origin of its own.
 
-    def __init__(self, host: str) -> None:
+    The function is at 127.0.0.1; to the browser, localhost is not only another origin, but another site.
+    """
+
+    def __init__(self) -> None:
         site = self
         self.pages: dict[str, str] = {}
         self.headers: dict[str, str] = {}
@@ -39,7 +42,7 @@ class Site:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.origin = f"http://{host}:{self.server.server_port}"
+        self.origin = f"http://localhost:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def put(self, function: Function, body: str, path: str = "/post", head: str = "", lang: str = "en") -> str:

@@ -18,8 +18,13 @@ HISTORIES = {  # clicks of so many days ago
 
 
 @pytest.fixture
-def database(on_postgres):
-    return on_postgres
+def function(visited):
+    return visited.function
+
+
+@pytest.fixture
+def database(visited):
+    return visited.database
 
 
 def put(function, database, days):
@@ -188,8 +193,7 @@ def test_finger_that_scrolls_leaves_the_sentence(function, database, page):
     expect(text(page)).to_have_text(f"3 clicks, all on {day_of(0)}.")
 
 
-def test_other_name_shows_its_own_days(start, database, page):
-    function = start(database.url, COUNTERS="hello-world-button,other,third")
+def test_other_name_shows_its_own_days(function, database, page):
     put(function, database, {0: 3})
     function.click("other")
     page.goto(function.url)

@@ -21,18 +21,20 @@ OFFLINE = "ERR_INTERNET_DISCONNECTED"
 
 
 @pytest.fixture
-def listed():
-    site = Site("localhost")  # the function is at 127.0.0.1: another site to the browser, not only another origin
-    yield site
-    site.close()
-
-
-unlisted = listed  # another one, which the function does not get to know
+def function(visited):
+    return visited.function
 
 
 @pytest.fixture
-def function(start, on_postgres, listed):
-    return start(on_postgres.url, COUNTERS="hello-world-button,post-*", ALLOWED_ORIGINS=listed.origin)
+def database(visited):
+    return visited.database
+
+
+@pytest.fixture
+def unlisted():
+    site = Site()
+    yield site
+    site.close()
 
 
 def test_listed_site_reads_and_clicks(function, listed, page):
@@ -268,9 +270,9 @@ def test_other_form_inside_is_left_alone(function, listed, page):
     assert function.count("post-1") == 0
 
 
-def test_count_beyond_what_scripts_can_tell_apart_still_counts(function, listed, on_postgres, page):
+def test_count_beyond_what_scripts_can_tell_apart_still_counts(function, listed, database, page):
     function.click("post-1")
-    on_postgres.sql(f"update counter set value = {2**53}")
+    database.sql(f"update counter set value = {2**53}")
     page.goto(listed.put(function, LIKE))
     press(page)
     wait_for(page, lambda: function.count("post-1") == 2**53 + 1)
@@ -567,11 +569,11 @@ VALUES = [1, 999_999, 12_345_678_901]
 LABELS = ["clicks", "", "WWWWW mmmmm", "iiiiiillll.,.,", "<b>&amp;'\"", "\u00fcber", "\u8a2a\u554f \U0001f44b"]
 
 
-def test_badge_holds_its_text_without_clipping(function, listed, on_postgres, page, request):
+def test_badge_holds_its_text_without_clipping(function, listed, database, page, request):
     function.click("post-1")
     page.goto(f"{function.url}/")
     for value in VALUES:
-        on_postgres.sql(f"update counter set value = {value} where name = 'post-1'")
+        database.sql(f"update counter set value = {value} where name = 'post-1'")
         for label in LABELS:
             fits = page.evaluate(
                 """async (label) => {

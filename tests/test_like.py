@@ -11,7 +11,6 @@ from pages import (
     LIKE,
     ONCE,
     PICTURES,
-    Site,
     button,
     check_accessibility,
     count,
@@ -33,15 +32,13 @@ ALREADY = "You have pressed this already"
 
 
 @pytest.fixture
-def listed():
-    site = Site("localhost")
-    yield site
-    site.close()
+def function(visited):
+    return visited.function
 
 
 @pytest.fixture
-def function(start, on_postgres, listed):
-    return start(on_postgres.url, COUNTERS="hello-world-button,post-*", ALLOWED_ORIGINS=listed.origin)
+def database(visited):
+    return visited.database
 
 
 @pytest.fixture
@@ -86,17 +83,17 @@ def test_visitor_who_counts_once_is_pressed_for_good_and_on_every_element(functi
     assert function.count("post-1") == 1
 
 
-def test_key_is_stored_when_the_element_is_shown_and_gone_when_it_is_counted(function, on_postgres, show, page):
+def test_key_is_stored_when_the_element_is_shown_and_gone_when_it_is_counted(function, database, show, page):
     show(ONCE)
     wait_for(page, lambda: keys_stored(page))
     [[_, text]] = keys_stored(page)
     press(page)
     is_pressed(page)
     expect(count(page)).to_have_text("1")
-    assert on_postgres.keys("post-1") == {json.loads(text)["key"]}
+    assert database.keys("post-1") == {json.loads(text)["key"]}
     [[_, text]] = keys_stored(page)
     assert json.loads(text) == {"counted": True}
-    on_postgres.sql("delete from click")  # as after 24 hours
+    database.sql("delete from click")  # as after 24 hours
     page.reload()
     is_pressed(page)
     sent = requests_of(page, "/click?", "POST")
@@ -483,9 +480,9 @@ WRITTEN = [  # language of the page, format, value, text
 
 
 @pytest.mark.parametrize(("language", "format_", "value", "text"), WRITTEN)
-def test_count_is_written_in_words(function, on_postgres, show, page, language, format_, value, text):
+def test_count_is_written_in_words(function, database, show, page, language, format_, value, text):
     function.click("post-1")
-    on_postgres.sql(f"update counter set value = {value}")
+    database.sql(f"update counter set value = {value}")
     show(f'<click-counter name="post-1" format="{format_}"></click-counter>', text, lang=language)
 
 

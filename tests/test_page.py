@@ -13,8 +13,13 @@ OFFLINE = "ERR_INTERNET_DISCONNECTED"
 
 
 @pytest.fixture
-def database(on_postgres):
-    return on_postgres
+def function(visited):
+    return visited.function
+
+
+@pytest.fixture
+def database(visited):
+    return visited.database
 
 
 @pytest.fixture
