@@ -72,11 +72,9 @@ def test_addresses_that_are_not(limited):
     assert statuses(limited, *others * 3) == [200] * 18
 
 
-@pytest.mark.parametrize(
-    "address", [None, "", "unknown", "203.0.113.7:443", "256.1.1.1", "203.0.113.7, ", "a" * 9000, "\xe9"]
-)
-def test_what_is_no_address_has_no_limit(limited, address):
-    assert statuses(limited, *[address] * 5) == [200] * 5
+def test_what_is_no_address_has_no_limit(limited):
+    for address in (None, "", "unknown", "203.0.113.7:443", "256.1.1.1", "203.0.113.7, ", "a" * 9000, "\xe9"):
+        assert (address, statuses(limited, *[address] * 5)) == (address, [200] * 5)
 
 
 def test_only_clicks_count(limited):

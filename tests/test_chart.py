@@ -207,8 +207,7 @@ def test_other_name_shows_its_own_days(function, database, page):
     wait_for(page, lambda: page.locator("[part=history]").count() == 0)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 320])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (320, "dark")])
 @pytest.mark.parametrize("kind", HISTORIES)
 def test_chart_is_accessible_and_fits(function, database, page, kind, width, scheme, request):
     put(function, database, HISTORIES[kind])
