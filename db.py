@@ -51,7 +51,7 @@ STATEMENT_TIMEOUT = 2000  # ms, locks included: a backend gives up before its cl
 BATCH = 500  # clicks or names in one message, which then stays under 100 kB, so that sending it does not wait
 HISTORIES = 50  # in one message: a reply has up to 366 days of each
 PRUNED = 1000  # expired keys that one batch deletes at most, in 4 ms
-PRUNE_AFTER = 4  # clicks without a backlog: looking for expired keys takes an eighth of the time of a click alone
+PRUNE_AFTER = 50  # clicks without a backlog: looking for expired keys takes an eighth of the time of a click alone
 MOST_NAMES_SEEN = 100_000
 MOST_DAYS = 366  # in a history
 
@@ -329,31 +329,49 @@ def _raise_fatal_errors(driver: Any) -> None:
     driver.message_types[b"E"] = raise_if_fatal
 
 
+def _logged_in(database: Database) -> Any:
+    """Return a connection of pg8000 that has logged in, which takes a while."""
+    from pg8000.core import CoreConnection
+
+    arguments = {**database.arguments, "ssl_context": _ssl_context(database), "timeout": CONNECT_TIMEOUT}
+    driver = CoreConnection(**arguments)
+    _raise_fatal_errors(driver)
+    return driver
+
+
 class _Connection:
     """A connection of pg8000, with a query that does not hold up the event loop.
 
     Whatever touches the driver's internals is here.
     """
 
-    def __init__(self, database: Database) -> None:
-        from pg8000.core import CoreConnection
-
-        arguments = {**database.arguments, "ssl_context": _ssl_context(database), "timeout": CONNECT_TIMEOUT}
-        self._driver: Any = CoreConnection(**arguments)
-        _raise_fatal_errors(self._driver)
-        self._socket = self._driver._usock
-        self._stream = self._driver._sock  # a buffered file over it
-
-    def is_stale(self) -> bool:
-        """Tell whether the server has closed it since the last reply, or sent anything else that nobody asked for."""
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
+        self._socket = driver._usock
+        self._stream = driver._sock  # a buffered file over it
+        self._loop = asyncio.get_running_loop()
+        self._readable: asyncio.Event | None = None  # while a reply is expected
+        self.is_stale = False  # the server has closed it, or sent what nobody asked for
         self._socket.settimeout(0)
+        self._loop.add_reader(self._socket, self._notice)
+
+    @classmethod
+    async def open(cls, database: Database) -> _Connection:
+        """Connect and log in, in a thread."""
+        return cls(await asyncio.to_thread(_logged_in, database))
+
+    def _notice(self) -> None:
+        if self._readable:
+            self._readable.set()
+            return
         try:
             self._socket.recv(1)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return False
+        except (BlockingIOError, ssl.SSLWantReadError):  # a message of TLS
+            return
         except OSError:
             pass
-        return True
+        self.is_stale = True
+        self._loop.remove_reader(self._socket)
 
     async def query(self, message: str) -> tuple[Rows, int]:
         """Send statements as one message and one transaction; return all their rows, and how many rows they affected.
@@ -363,46 +381,43 @@ class _Connection:
         from pg8000.core import Context
 
         context = Context(message)
-        self._socket.settimeout(QUERY_TIMEOUT)
-        self._driver.send_QUERY(message)
-        self._stream.flush()
-        async with asyncio.timeout(QUERY_TIMEOUT):
-            self._driver._sock = io.BytesIO(await self._reply())
+        readable = self._readable = asyncio.Event()
         try:
+            self._socket.settimeout(QUERY_TIMEOUT)
+            self._driver.send_QUERY(message)
+            self._stream.flush()
+            self._socket.settimeout(0)
+            async with asyncio.timeout(QUERY_TIMEOUT):
+                self._driver._sock = io.BytesIO(await self._reply(readable))
             self._driver.handle_messages(context)
         finally:
             self._driver._sock = self._stream
+            self._readable = None
         return context.rows or [], context.row_count
 
-    async def _reply(self) -> bytearray:
+    async def _reply(self, readable: asyncio.Event) -> bytearray:
         """Return the reply once all of it is there, however slowly it trickles, or the connection has ended."""
-        loop = asyncio.get_running_loop()
-        readable = asyncio.Event()
         reply, at, is_complete = bytearray(), 0, False
-        self._socket.settimeout(0)
-        loop.add_reader(self._socket, readable.set)
-        try:
-            while not is_complete:
-                await readable.wait()
-                try:
-                    data = self._socket.recv(65536)
-                except (BlockingIOError, ssl.SSLWantReadError):
-                    readable.clear()
-                    continue
-                if not data:
-                    break
-                reply += data
-                at, is_complete = _walk(reply, at)
-                if not is_complete:
-                    await asyncio.sleep(0)  # so that not even a reply in tiny pieces holds up the others
-        finally:
-            loop.remove_reader(self._socket)
+        while not is_complete:
+            await readable.wait()
+            try:
+                data = self._socket.recv(65536)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                readable.clear()
+                continue
+            if not data:
+                break
+            reply += data
+            at, is_complete = _walk(reply, at)
+            if not is_complete:
+                await asyncio.sleep(0)  # so that not even a reply in tiny pieces holds up the others
         return reply
 
     def close(self) -> None:
         """Close it, without waiting for the server, which may be the one that does not answer."""
         from pg8000.exceptions import InterfaceError
 
+        self._loop.remove_reader(self._socket)
         self._socket.settimeout(0)
         for close in (self._driver.close, self._stream.close):
             with suppress(InterfaceError, OSError):
@@ -571,11 +586,11 @@ class Postgres:
                 raise
 
     async def _connected(self) -> _Connection:
-        if self._connection and self._connection.is_stale():  # no fault: servers end what was idle for long
+        if self._connection and self._connection.is_stale:  # no fault: servers end what was idle for long
             self._drop()
         if not self._connection:
             # One thread at a time: what it brings after the timeout is the next attempt's.
-            connecting = self._connecting or asyncio.ensure_future(asyncio.to_thread(_Connection, self._database))
+            connecting = self._connecting or asyncio.ensure_future(_Connection.open(self._database))
             self._connecting = connecting
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await asyncio.wait([connecting])

@@ -149,12 +149,13 @@ def test_failure_that_tells_a_script_nothing_costs_a_listed_site_no_click(functi
             return route.abort("connectionreset")
         return route.fulfill(status=int(failure), body="busy")
 
+    page.clock.install()
     page.goto(listed.put(function, LIKE))
     page.route("**/click?*", fail)
     press(page, times=3)
     expect(note(page)).to_contain_text("3 clicks are waiting")
-    expect(count(page)).to_have_text("3", timeout=20_000)
-    wait_for(page, lambda: stored(page) == 0)
+    wait_for(page, lambda: page.clock.run_for(1000) or stored(page) == 0)
+    expect(count(page)).to_have_text("3")
     expect(note(page)).to_have_text("")
     assert function.count("post-1") == 3
     page.errors.clear()
