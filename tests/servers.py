@@ -35,6 +35,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 COUNTER = "hello-world-button"
+HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}  # as a browser asks for a page
 
 
 def free_port() -> int:

@@ -4,11 +4,9 @@ import itertools
 import time
 
 import pytest
-from servers import COUNTER, Client, new_key
+from servers import COUNTER, HTML, Client, new_key
 
 import main
-
-HTML = {"Accept": "text/html,*/*;q=0.8"}
 
 
 @pytest.fixture

@@ -674,10 +674,18 @@ def test_soak(request, postgres, on_postgres, start, proxied):
         ),
     ]
     load = Load(functions)
+    number = 0
     with load.running():
         end = time.monotonic() + 60 * minutes
         while time.monotonic() < end:
             chance.choice(faults)()
+            number += 1
             time.sleep(chance.random() * 3)
     load.check(on_postgres)
-    print(f"\n{sum(load.clicks.values()):,} clicks, all counted once; {load.errors} errors seen by clients")
+    clicks, errors = sum(load.clicks.values()), load.errors
+    told = (
+        f"In {minutes:g} minutes {number:,} faults and {clicks:,} clicks, each counted once; {errors:,} errors seen.\n"
+    )
+    print(told)
+    if request.config.getoption("--update"):
+        update_readme("soak", told)

@@ -8,10 +8,9 @@ from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
 
 import pytest
-from servers import COUNTER, ROOT, new_key
+from servers import COUNTER, HTML, ROOT, new_key
 
 SVG = ".//{http://www.w3.org/2000/svg}"
-HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
 def test_page_is_served_with_its_protections(shared):
