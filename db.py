@@ -599,9 +599,9 @@ class Postgres:
         return self._connection
 
     def _drop(self) -> None:
-        if self._connection:
-            self._connection.close()
-        self._connection = None
+        connection, self._connection = self._connection, None
+        if connection:
+            connection.close()
 
 
 def _array(items: Iterable[str | int]) -> str:
