@@ -42,7 +42,7 @@ class Mistake(argparse.ArgumentTypeError):
 
 def checked_name(given: str) -> str:
     if not db.NAME.fullmatch(given):
-        raise Mistake(f"{given[:60]!r} is no name. {db.NAME_RULE}")
+        raise Mistake(f"{given[:60]!r} is not a name. {db.NAME_RULE}")
     return given
 
 
@@ -55,7 +55,7 @@ def checked_pattern(given: str) -> str:
 
 def checked_value(given: str) -> int:
     if not re.fullmatch("[0-9]{1,16}", given) or int(given) > MOST:
-        raise Mistake(f"{given[:60]!r} is no count. Write a whole number from 0 to {MOST}, without separators.")
+        raise Mistake(f"{given[:60]!r} is not a count. Write a whole number from 0 to {MOST}, without separators.")
     return int(given)
 
 
@@ -72,7 +72,7 @@ def checked_days(given: str, value: int) -> dict[str, int]:
             if day not in days and date.fromisoformat(day).isoformat() == day:
                 days[day] = checked_value(clicks)
                 continue
-        raise Mistake(f"{entry[:60]!r} is no day, or was there before. Write each once, like 2026-11-22=12")
+        raise Mistake(f"{entry[:60]!r} is not a day, or is there twice. Write each once, like 2026-11-22=12")
     if sum(days.values()) + base > value:
         raise Mistake(f"Its days add up to {sum(days.values())}, more than its count, {value}")
     return days
@@ -110,7 +110,7 @@ def _read_row(fields: Sequence[str], values: dict[str, int], days: dict[str, dic
         raise Mistake(f"Fields: {len(fields)} instead of 2 or 3. Write it like post-1,42, with commas")
     name, value = checked_name(fields[0]), checked_value(fields[1])
     if name in values:
-        raise Mistake(f"The counter {name} was there before. Write it once")
+        raise Mistake(f"The counter {name} is there twice. Write it once")
     if fields[2:]:
         days[name] = checked_days(fields[2], value)
     values[name] = value

@@ -13,15 +13,15 @@
 #   FUNCTION=click-counter                        its name, and the beginning of the secret's
 #   SERVICE_ACCOUNT=                              what the function runs as, before the @; by default named as FUNCTION
 #   REGION=europe-west1                           of function and database
-#   SECRET_LOCATIONS=                             where the secret is kept, by commas; by default Google decides
-# The function's settings, see README.md. Unset leaves one as it is, set but empty takes it back:
+#   SECRET_LOCATIONS=                             where the secret is kept, comma-separated; by default Google decides
+# The function's settings, see README.md. Unset leaves one as it is, set but empty resets it:
 #   COUNTERS  MAX_COUNTERS  ALLOWED_ORIGINS  CLICKS_PER_MINUTE
-#   DATABASE_URL                                  another Postgres, kept as a secret; taken back: Cloud SQL
+#   DATABASE_URL                                  another Postgres, kept as a secret; empty: Cloud SQL
 # Each instance of the function:
 #   RUNTIME=python313  CPU=1  MEMORY=512Mi
 #   CONCURRENCY=250                               requests at once
 #   MIN_INSTANCES=0  MAX_INSTANCES=8              how many there are
-# The Cloud SQL instance. One that is there already is moved into when INSTANCE names it:
+# The Cloud SQL instance. One that is there already is used when INSTANCE names it, with a new database in it:
 #   INSTANCE=click-counter  DATABASE=clicks  DATABASE_USER=clicks
 #   TIER=db-f1-micro  POSTGRES=POSTGRES_16  STORAGE_GB=10
 #   CONNECTIONS=                                  that the database takes; known for Cloud SQL's small tiers
@@ -53,6 +53,8 @@ trim() { # text
   local text=${1#"${1%%[![:space:]]*}"}
   printf '%s' "${text%"${text##*[![:space:]]}"}"
 }
+
+[ -z "$with_database" ] || [ -n "$teardown" ] || abort "--with-database goes with --teardown, which removes what was made"
 
 take_back_url=''
 if [ -n "${DATABASE_URL+set}" ] && [ -z "$DATABASE_URL" ]; then take_back_url=1; fi
@@ -281,6 +283,11 @@ check_url() {
   done
   [ -n "$url_user" ] || abort "DATABASE_URL names no user. Write it like $EXAMPLE"
   [ -n "$url_host" ] || abort "DATABASE_URL names no host. Write it like $EXAMPLE"
+  case "$url_host" in
+    [Hh][Oo][Ss][Tt] | xxx* | *[.-]xxx*) abort "DATABASE_URL holds a placeholder. Put the real host there" ;;
+    /cloudsql/*) ;;
+    /*) abort "DATABASE_URL names a socket of this machine. The function has that of Cloud SQL, /cloudsql/PROJECT:REGION:INSTANCE" ;;
+  esac
   if parameter sslcert || parameter sslkey; then abort "DATABASE_URL: sslcert and sslkey are not supported. Use a password"; fi
   ! parameter sslmode || [[ "$value" =~ ^(disable|allow|prefer|require|verify-ca|verify-full)$ ]] ||
     abort "DATABASE_URL: sslmode must be one of disable, allow, prefer, require, verify-ca, verify-full"

@@ -127,7 +127,9 @@ class Counters {
 }
 
 function hint(status, setting) {
-  console.warn(`<click-counter> ${status}. The owner of ${server} must set ${setting}`);
+  const isFile = location.protocol === "file:" && status === 403;
+  const advice = isFile ? "A file cannot click: serve it, too" : `The owner of ${server} must set ${setting}`;
+  console.warn(`<click-counter> ${status}. ${advice}`);
 }
 
 function speakerOf({ elements, pressed }) {

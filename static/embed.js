@@ -65,11 +65,15 @@ function tag() {
   return `<click-counter ${written.join(" ")}>`;
 }
 
+function words() {
+  return label.value.trim() || (isPage() ? "Like" : "");
+}
+
 function form() {
   return `
     <form method="post" action="${escaped(addressOf("click", { name: name.value }))}">
       <input type="hidden" name="return" value="${escaped(page.value)}">
-      <button>${escaped(label.value.trim() || "Like")}</button>
+      <button>${escaped(words())}</button>
     </form>
   `;
 }
@@ -77,7 +81,7 @@ function form() {
 // Inside a <div>, because some Markdown tools tear a form out of a tag that they do not know.
 function snippet() {
   const script = `<script type="module" src="${new URL("click-counter.js", server)}"></script>`;
-  const content = isPage() ? form() : escaped(label.value.trim());
+  const content = isPage() ? form() : escaped(words());
   return `${script}\n${style()}<div>\n  ${tag()}${content}</click-counter>\n</div>`;
 }
 
@@ -85,7 +89,7 @@ function showPreview() {
   const element = document.createElement("click-counter");
   for (const [attribute, value] of attributes()) element.setAttribute(attribute, value);
   if (colored.checked) for (const [property, value] of colors()) element.style.setProperty(property, value);
-  element.textContent = label.value.trim();
+  element.textContent = words();
   preview.replaceChildren(element);
 }
 

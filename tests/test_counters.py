@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+import gzip
 import io
 import os
 import re
@@ -113,20 +114,20 @@ MISTAKES = [
     ),
     (["rename", "a", "b"], "There is a counter b already"),
     (["rename", "a", "a"], "There is a counter a already"),
-    (["rename", "a", "b c"], "'b c' is no name. A name is 1 to 100 characters"),
-    (["set", "a b", "1"], "'a b' is no name"),
-    (["set", "", "1"], "'' is no name"),
-    (["set", "x" * 101, "1"], "is no name"),
-    (["set", "a\n", "1"], "is no name"),
-    (["delete", "x'; drop table counter; --"], "is no name"),
-    (["delete", "a*b"], "is no name"),
+    (["rename", "a", "b c"], "'b c' is not a name. A name is 1 to 100 characters"),
+    (["set", "a b", "1"], "'a b' is not a name"),
+    (["set", "", "1"], "'' is not a name"),
+    (["set", "x" * 101, "1"], "is not a name"),
+    (["set", "a\n", "1"], "is not a name"),
+    (["delete", "x'; drop table counter; --"], "is not a name"),
+    (["delete", "a*b"], "is not a name"),
     (["delete", "*"], "'*' would be every counter"),
     (["delete"], "NAME"),
-    (["set", "a", "-1"], "'-1' is no count. Write a whole number from 0 to 9007199254740991"),
-    (["set", "a", str(2**53)], "is no count"),
-    (["set", "a", "9" * 5000], "is no count"),
-    (["set", "a", "1.000"], "is no count"),
-    (["set", "a", "\u0661"], "is no count"),
+    (["set", "a", "-1"], "'-1' is not a count. Write a whole number from 0 to 9007199254740991"),
+    (["set", "a", str(2**53)], "is not a count"),
+    (["set", "a", "9" * 5000], "is not a count"),
+    (["set", "a", "1.000"], "is not a count"),
+    (["set", "a", "\u0661"], "is not a count"),
     (["set", "a"], "VALUE"),
     (["list", "--sort", "day"], "--sort"),
     (["reset"], "reset"),
@@ -287,26 +288,26 @@ def test_import_takes(on_sqlite, text):
 
 HEADER_RULE = "If it is the header, it must be name,value or name,value,days."
 WRONG = {
-    "name": ("a,1\nb c,2\n", "Line 2: 'b c' is no name."),
-    "no name": ("a,1\n,2\n", "Line 2: '' is no name."),
-    "value": ("name,value\na,1\n\nb,1e3\n", "Line 4: '1e3' is no count."),
-    "no value": ("a,1\nb,\n", "Line 2: '' is no count."),
-    "value after empty rows": ("name,value\n,\na,1\n,\nb,x\n", "Line 5: 'x' is no count."),
-    "thousands": ('a,1\nb,"1,000"\n', "Line 2: '1,000' is no count."),
-    "too large": ("a,9007199254740992\n", "Line 1: '9007199254740992' is no count."),
+    "name": ("a,1\nb c,2\n", "Line 2: 'b c' is not a name."),
+    "no name": ("a,1\n,2\n", "Line 2: '' is not a name."),
+    "value": ("name,value\na,1\n\nb,1e3\n", "Line 4: '1e3' is not a count."),
+    "no value": ("a,1\nb,\n", "Line 2: '' is not a count."),
+    "value after empty rows": ("name,value\n,\na,1\n,\nb,x\n", "Line 5: 'x' is not a count."),
+    "thousands": ('a,1\nb,"1,000"\n', "Line 2: '1,000' is not a count."),
+    "too large": ("a,9007199254740992\n", "Line 1: '9007199254740992' is not a count."),
     "much too large": ("a," + "9" * 5000, "Line 1: '999"),
-    "Arabic digits": ("a,\u0661\u0662\n", "Line 1: '\u0661\u0662' is no count."),
-    "negative": ("a,-1\n", "Line 1: '-1' is no count."),
+    "Arabic digits": ("a,\u0661\u0662\n", "Line 1: '\u0661\u0662' is not a count."),
+    "negative": ("a,-1\n", "Line 1: '-1' is not a count."),
     "one field": ("a,1\nb\n", "Line 2: Fields: 1 instead of 2 or 3"),
     "four fields": ("a,1\nb,1,,5\n", "Line 2: Fields: 4 instead of 2 or 3"),
     "semicolons": ("a;1\nb;2\n", "Line 1: Fields: 1 instead of 2 or 3. Write it like post-1,42, with"),
     "as list writes it": ("a\t1\nb\t2\n", "Line 1: Fields: 1 instead of 2 or 3. Write it like post-1,42, with"),
-    "twice": ("a,1\nb,2\na,3\n", "Line 3: The counter a was there before."),
+    "twice": ("a,1\nb,2\na,3\n", "Line 3: The counter a is there twice."),
     "quote": ('a,1\n"b,2\n', "Line 2: unexpected end of data."),
     "quote over several lines": ('a,1\n"b,2\nc,3\nd,4\n', "Line 2: unexpected end of data."),
-    "value over several lines": ('a,1\nb,"2\nc"\nd,4\n', "Line 2: '2\\nc' is no count."),
-    "after a quoted end of line": ('a,"1\n"\nb,x\n', "Line 3: 'x' is no count."),
-    "header in the middle": ("a,1\nname,value\n", "Line 2: 'value' is no count."),
+    "value over several lines": ('a,1\nb,"2\nc"\nd,4\n', "Line 2: '2\\nc' is not a count."),
+    "after a quoted end of line": ('a,"1\n"\nb,x\n', "Line 3: 'x' is not a count."),
+    "header in the middle": ("a,1\nname,value\n", "Line 2: 'value' is not a count."),
     "another header": ("path,count\na,1\n", HEADER_RULE),
     "the header of a pivot": ("path,count,unique,new\na,1,1,1\n", HEADER_RULE),
     "a header with semicolons": ("Name;Value\na;1\n", HEADER_RULE),
@@ -316,15 +317,15 @@ WRONG = {
     "a program": (b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0", "Line 1: "),
     "more days than clicks": ("a,1\npost-1,10,2026-11-22=12\n", "Line 2: Its days add up to 12, more than its count"),
     "more days in all": ("post-1,10,2026-11-22=6 2026-11-23=5\n", "Line 1: Its days add up to 11, more than its"),
-    "a day of month 13": ("a,1\nb,2,2026-13-01=1\n", "Line 2: '2026-13-01=1' is no day"),
-    "a day that is not there": ("a,1\nb,2,2026-02-30=1\n", "Line 2: '2026-02-30=1' is no day"),
-    "a day without clicks": ("a,1\nb,2,2026-01-01\n", "Line 2: '' is no count"),
-    "a negative day": ("a,1\nb,2,2026-01-01=-1\n", "Line 2: '-1' is no count"),
-    "words": ("a,1\nb,2,x\n", "Line 2: 'x' is no day"),
-    "another way to write days": ("a,1\nb,2,20260101=1\n", "Line 2: '20260101=1' is no day"),
-    "a day twice": ("a,1\nb,2,2026-01-01=1 2026-01-01=2\n", "Line 2: '2026-01-01=2' is no day, or was there before"),
-    "a colon": ("a,1\nb,2,2026-01-01:1\n", "Line 2: '2026-01-01:1' is no day"),
-    "a positive base": ("a,1\nb,2,base=1\n", "Line 2: 'base=1' is no day"),
+    "a day of month 13": ("a,1\nb,2,2026-13-01=1\n", "Line 2: '2026-13-01=1' is not a day"),
+    "a day that is not there": ("a,1\nb,2,2026-02-30=1\n", "Line 2: '2026-02-30=1' is not a day"),
+    "a day without clicks": ("a,1\nb,2,2026-01-01\n", "Line 2: '' is not a count"),
+    "a negative day": ("a,1\nb,2,2026-01-01=-1\n", "Line 2: '-1' is not a count"),
+    "words": ("a,1\nb,2,x\n", "Line 2: 'x' is not a day"),
+    "another way to write days": ("a,1\nb,2,20260101=1\n", "Line 2: '20260101=1' is not a day"),
+    "a day twice": ("a,1\nb,2,2026-01-01=1 2026-01-01=2\n", "Line 2: '2026-01-01=2' is not a day, or is there twice"),
+    "a colon": ("a,1\nb,2,2026-01-01:1\n", "Line 2: '2026-01-01:1' is not a day"),
+    "a positive base": ("a,1\nb,2,base=1\n", "Line 2: 'base=1' is not a day"),
 }  # fmt: skip
 
 
@@ -463,6 +464,30 @@ def test_count_that_was_set_below_its_days_survives_export_and_import(tool, data
     tool("import", given=export)
     assert tool("export") == export
     assert database.sql("select * from counter") == [("a", 2, -7)]
+    assert tool("audit") == ADDS_UP
+
+
+def test_goatcounters_export_moves_in_as_the_readme_says(on_sqlite, tmp_path):
+    readme = (ROOT / "README.md").read_text().partition("GoatCounter's CSV export:\n\n```sh\n")[2]
+    conversion, command, _ = readme.partition(".venv/bin/python counters.py import counts.csv\n```")
+    assert command
+    head = "2Path,Title,Event,UserAgent,Browser,System,Session,Bot,Referrer,Ref scheme,Screen size,Location"
+    visits = [
+        ("/post-1/", 0, 1, "2026-05-01"),
+        ("/post-1/", 0, 0, "2026-05-01"),
+        ("/post-1/", 0, 1, "2026-05-02"),
+        ("/post-1/", 1, 1, "2026-05-02"),
+        ("/a caf\u00e9", 0, "true", "2026-05-02"),
+        ("/", 0, 1, "2026-05-03"),
+    ]
+    lines = [f'{path},"A, b",false,,,,s,{bot},,,,,{first},{day}T12:00:00Z' for path, bot, first, day in visits]
+    with gzip.open(tmp_path / "goatcounter-export-blog-20260504T120000Z-0.csv.gz", "wt") as export:
+        export.write("\n".join([f"{head},FirstVisit,Date", *lines]))
+    subprocess.run(["bash", "-c", conversion], cwd=tmp_path, check=True)
+    tool = Tool(on_sqlite.url)
+    assert tool("import", str(tmp_path / "counts.csv")) == "Imported 3 counters.\n"
+    assert tool("export") == ("name,value,days\na-caf-,1,2026-05-02=1\nhome,1,2026-05-03=1\n"
+                              "post-1,2,2026-05-01=1 2026-05-02=1\n")  # fmt: skip
     assert tool("audit") == ADDS_UP
 
 

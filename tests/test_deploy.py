@@ -695,6 +695,9 @@ def test_bad_setting_is_refused_before_anything_is_done(project, variables, word
         ("postgresql://u:****@h/d", "holds a placeholder"),
         ("postgresql://USER:PASSWORD@HOST:5432/DATABASE?sslmode=require", "holds a placeholder"),
         ("postgresql://u:hunter2@…/d", "holds a placeholder"),
+        ("postgresql://user:hunter2@host/database", "holds a placeholder"),
+        ("postgresql://u:hunter2@ep-xxxx.neon.tech/d", "holds a placeholder"),
+        ("postgresql://u:hunter2@/d?host=/tmp/cloudsql/my-project:europe-west1:db", "names a socket of this machine"),
         ("postgresql://:hunter2@h/d", "names no user"),
         ("postgresql://u:hunter2@/d", "names no host"),
         ("postgresql://u:hunter2@a,b/d", "with one host"),
@@ -904,6 +907,7 @@ def test_without_an_account_it_says_how_to_log_in(project):
 
 def test_unknown_argument(project):
     project.refused("unknown argument --force", arguments=["--force"])
+    project.refused("--with-database goes with --teardown", arguments=["--with-database"])
 
 
 def test_prefixes_alone_are_not_clicked(project, start, on_sqlite):

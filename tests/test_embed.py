@@ -63,6 +63,18 @@ def test_site_that_is_not_listed_shows_the_count_and_is_refused_calmly(function,
     page.errors.clear()
 
 
+def test_page_that_is_opened_as_a_file_is_told_to_be_served(function, page, tmp_path):
+    script = f'<script type="module" src="{function.url}/click-counter.js"></script>'
+    (tmp_path / "post.html").write_text(f"<!doctype html><title>Post</title>{ICON}{script}{LIKE}")
+    page.goto(f"file://{tmp_path}/post.html")
+    expect(count(page)).to_have_text("0")
+    press(page)
+    expect(note(page)).to_contain_text("This site may only show the count.")
+    wait_for(page, lambda: len(page.errors) == 2)
+    assert any("serve it" in error for error in page.errors)
+    page.errors.clear()
+
+
 def test_unlisted_click_waits_while_nothing_can_be_read(function, unlisted, page):
     page.expected.append(OFFLINE)
     page.goto(unlisted.put(function, LIKE))

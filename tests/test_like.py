@@ -424,7 +424,7 @@ CHIPS = """<click-counter name=post-1></click-counter> <click-counter name=post-
     <click-counter name=post-1 class=red once format="{} like|{} likes"></click-counter>
     <click-counter name=post-1>Like</click-counter> <click-counter name=post-2 once>Applaud</click-counter>
     <click-counter name=post-1 class=filled></click-counter>
-    <span>Read <click-counter name=post-3 readonly></click-counter> times</span>"""
+    <click-counter name=post-3 readonly format="Read {} time|Read {} times"></click-counter>"""
 
 
 @pytest.mark.parametrize(
@@ -434,14 +434,14 @@ def test_all_states_are_accessible_and_fit(function, show, page, look, width, re
     page.expected += ["ERR_FAILED", "403"]
     page.emulate_media(color_scheme="dark" if look == "dark" else "light", reduced_motion="reduce",
                        forced_colors="active" if look == "forced" else "none")  # fmt: skip
-    page.set_viewport_size({"width": width, "height": 700})
+    page.set_viewport_size({"width": width, "height": 400})
     for name, clicks in (("post-1", 12), ("post-3", 1)):
         for _ in range(clicks):
             function.click(name)
     rows = [CHIPS, f"<section class=blue>{CHIPS}</section>", f"<section class=yellow>{CHIPS}</section>"]
     states = f"<div>{ONCE.replace('post-1', 'post-4')}</div><div>{HEART.replace('post-1', 'post-5')}</div>"
     main = f"<section>{rows[0]}</section>{rows[1]}{rows[2]}<section>{states}</section>"
-    show(f"<main><h1>States</h1>{main}</main>", "12", head=STATES)
+    show(f"<main><h1>Like buttons</h1>{main}</main>", "12", head=STATES)
     press(page, 1)
     is_pressed(page, 1)
     expect(count(page, 1)).to_have_text("1")
