@@ -442,7 +442,7 @@ def test_connection_that_ends_while_it_is_idle_is_no_fault(on_postgres, start, e
     function = start(on_postgres.url, COUNTERS="a,b")
     backends = f"select pid {backends_of(on_postgres)}"
     if ended_by == "idle_session_timeout":
-        on_postgres.sql(f"alter database {on_postgres.name} set idle_session_timeout = '100ms'")
+        on_postgres.sql(f"alter database {on_postgres.name} set idle_session_timeout = '1s'")
     for expected in range(1, 4):
         assert function.click("a").value == expected
         if ended_by == "an administrator":

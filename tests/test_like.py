@@ -414,7 +414,7 @@ def test_own_click_bursts_only_where_motion_is_welcome(show, page, motion):
 
 STATES = """<meta name="viewport" content="width=device-width"><meta name=color-scheme content="light dark"><style>
     body { font: 18px/1.5 system-ui, sans-serif; margin: 1em }
-    section { display: flex; flex-wrap: wrap; gap: 0.75em; align-items: start; padding: 1em; border-radius: 0.5em }
+    section { display: flex; flex-wrap: wrap; gap: 0.75em; align-items: baseline; padding: 1em; border-radius: 0.5em }
     .blue { background: #0b3d91; color: #fff } .yellow { background: #ffe27a; color: #3a2a00 }
     .filled { --click-counter-background: #c2185b; --click-counter-border: #c2185b; --click-counter-color: #fff }
     .red { --click-counter-heart: #c2185b } .blue .red { --click-counter-heart: #ff9dbd }
