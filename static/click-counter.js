@@ -283,6 +283,7 @@ sheet.replaceSync(`
     fill: currentColor;
   }
   output {
+    align-self: baseline; /* beside words the number stands on their line */
     min-inline-size: 1ch;
     font-variant-numeric: tabular-nums;
     overflow-wrap: anywhere;

@@ -374,6 +374,12 @@ def style(page, part, name, index=0):
     return page.evaluate(f"{script}.shadowRoot.querySelector(`[part=${{part}}]`))[name]", [index, part, name])
 
 
+def test_number_stands_on_the_line_of_the_words_beside_it(show, page):
+    show(f"<p><span>Words</span> {HEART} {LIKE}</p>")
+    words, *numbers = (one.bounding_box() for one in (page.locator("span").first, count(page, 0), count(page, 1)))
+    assert [round(number["y"] - words["y"]) for number in numbers] == [0, 0]
+
+
 def test_heart_and_count_are_one_button_and_own_text_wins(show, page):
     show(HEART + LIKE)
     expect(button(page, 0)).to_have_accessible_name(re.compile("^Like"))
