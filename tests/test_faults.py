@@ -682,9 +682,10 @@ def test_soak(request, postgres, on_postgres, start, proxied):
             number += 1
             time.sleep(chance.random() * 3)
     load.check(on_postgres)
-    clicks, errors = sum(load.clicks.values()), load.errors
+    clicks = sum(load.clicks.values())
     told = (
-        f"In {minutes:g} minutes {number:,} faults and {clicks:,} clicks, each counted once; {errors:,} errors seen.\n"
+        f"In {minutes:g} minutes there were {number:,} faults. {clicks:,} clicks were answered, and each was counted once;\n"
+        f"clients saw {load.errors:,} errors, and sent those clicks again.\n"
     )
     print(told)
     if request.config.getoption("--update"):
