@@ -684,8 +684,8 @@ def test_soak(request, postgres, on_postgres, start, proxied):
     load.check(on_postgres)
     clicks = sum(load.clicks.values())
     told = (
-        f"In {minutes:g} minutes there were {number:,} faults. {clicks:,} clicks were answered, and each was counted once;\n"
-        f"clients saw {load.errors:,} errors, and sent those clicks again.\n"
+        f"In {minutes:g} minutes there were {number:,} faults. {clicks:,} clicks were answered, and each was counted\n"
+        f"once; clients saw {load.errors:,} errors, and sent those clicks again.\n"
     )
     print(told)
     if request.config.getoption("--update"):
