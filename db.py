@@ -351,7 +351,8 @@ class _Connection:
         self._stream = driver._sock  # a buffered file over it
         self._loop = asyncio.get_running_loop()
         self._readable: asyncio.Event | None = None  # while a reply is expected
-        self.is_stale = False  # the server has closed it, or sent what nobody asked for
+        self._received = bytearray()  # and not read yet
+        self.is_stale = False  # the server has ended it
         self._socket.settimeout(0)
         self._loop.add_reader(self._socket, self._notice)
 
@@ -365,13 +366,15 @@ class _Connection:
             self._readable.set()
             return
         try:
-            self._socket.recv(1)
+            data = self._socket.recv(65536)
         except (BlockingIOError, ssl.SSLWantReadError):  # a message of TLS
             return
         except OSError:
-            pass
-        self.is_stale = True
-        self._loop.remove_reader(self._socket)
+            data = b""
+        self._received += data  # a notice, say, that will be read with the next reply
+        if not data or data.startswith(b"E"):
+            self.is_stale = True
+            self._loop.remove_reader(self._socket)
 
     async def query(self, message: str) -> tuple[Rows, int]:
         """Send statements as one message and one transaction; return all their rows, and how many rows they affected.
@@ -380,6 +383,8 @@ class _Connection:
         """
         from pg8000.core import Context
 
+        if self.is_stale:
+            raise ConnectionResetError("The server has ended the connection")
         context = Context(message)
         readable = self._readable = asyncio.Event()
         try:
@@ -397,7 +402,7 @@ class _Connection:
 
     async def _reply(self, readable: asyncio.Event) -> bytearray:
         """Return the reply once all of it is there, however slowly it trickles, or the connection has ended."""
-        reply, at, is_complete = bytearray(), 0, False
+        at, is_complete = 0, False
         while not is_complete:
             await readable.wait()
             try:
@@ -407,10 +412,11 @@ class _Connection:
                 continue
             if not data:
                 break
-            reply += data
-            at, is_complete = _walk(reply, at)
+            self._received += data
+            at, is_complete = _walk(self._received, at)
             if not is_complete:
                 await asyncio.sleep(0)  # so that not even a reply in tiny pieces holds up the others
+        reply, self._received = self._received[:at], self._received[at:]
         return reply
 
     def close(self) -> None:
@@ -586,17 +592,20 @@ class Postgres:
                 raise
 
     async def _connected(self) -> _Connection:
-        if self._connection and self._connection.is_stale:  # no fault: servers end what was idle for long
+        self._connection = self._connection or await self._opened()
+        if self._connection.is_stale:  # no fault: servers end what was idle for long
             self._drop()
-        if not self._connection:
-            # One thread at a time: what it brings after the timeout is the next attempt's.
-            connecting = self._connecting or asyncio.ensure_future(_Connection.open(self._database))
-            self._connecting = connecting
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await asyncio.wait([connecting])
-            self._connecting = None
-            self._connection = connecting.result()
+            self._connection = await self._opened()
         return self._connection
+
+    async def _opened(self) -> _Connection:
+        # One at a time: what comes after the timeout is the next attempt's.
+        connecting = self._connecting or asyncio.ensure_future(_Connection.open(self._database))
+        self._connecting = connecting
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            await asyncio.wait([connecting])
+        self._connecting = None
+        return connecting.result()
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None

@@ -4,6 +4,7 @@ import signal
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from servers import COUNTER, ROOT, Postgres, new_key, rows, send_all, wait_for_lock
@@ -146,8 +147,9 @@ def held(on_postgres, postgres, start):
     function.click("hold")
     for number in range(1, 30):
         function.click(f"n{number}")
-    with postgres.connected(on_postgres.name) as connection, ThreadPoolExecutor(40) as pool:
-        rows(connection, "begin; select * from counter where name = 'hold' for update")
+    connected = partial(postgres.connected, on_postgres.name)
+    with connected() as holding, connected() as connection, ThreadPoolExecutor(40) as pool:
+        rows(holding, "begin; select * from counter where name = 'hold' for update")
         first = pool.submit(function.click, "hold")
         wait_for_lock(on_postgres)
 
@@ -157,13 +159,15 @@ def held(on_postgres, postgres, start):
             for click in clicks:
                 sent.append(pool.submit(function.click, *click))
                 time.sleep(0.02)
-            rows(connection, f"commit; begin; {lock}")
+            rows(connection, f"begin; {lock}")
+            rows(holding, "commit")
             assert first.result().status == 200
             wait_for_lock(on_postgres)
             return sent
 
         yield batch, connection
-        rows(connection, "rollback")
+        for each in (connection, holding):
+            rows(each, "rollback")
 
 
 def test_counters_are_locked_in_sorted_order(held, on_postgres):

@@ -479,15 +479,41 @@ def test_tables_that_somebody_holds_leave_no_backends_behind(on_postgres, postgr
     wait_until(lambda: function.click().status == 200)
 
 
+NOTICE = b"N\0\0\0\x0dSNOTICE\0\0"  # type, length, severity
+
+
 def test_what_the_server_adds_to_a_reply_does_not_hold_it_up(postgres, on_postgres, start):
-    notice = b"N\0\0\0\x0fSNOTICE\0\0\0"
     proxy = Proxy(postgres.port)
-    function = start(postgres.url(on_postgres.name, proxy.port))
-    function.click()
-    proxy.appended = notice
-    for expected in range(2, 12):
+    proxy.appended = NOTICE  # also to that of the login
+    function = start(postgres.url(on_postgres.name, proxy.port) + "?sslmode=disable")
+    for expected in range(1, 12):
         assert function.click().value == expected
     assert logged(function) == []
+    assert len(proxy.connections) == 1
+    proxy.close()
+
+
+def test_notice_between_two_clicks_is_no_fault(postgres, on_postgres, start):
+    proxy = Proxy(postgres.port)
+    function = start(postgres.url(on_postgres.name, proxy.port) + "?sslmode=disable")
+    for expected in range(1, 6):
+        assert function.click().value == expected
+        [connection] = proxy.connections
+        connection.client.sendall(NOTICE)
+    assert logged(function) == []
+    proxy.close()
+
+
+def test_connection_that_comes_late_and_has_ended_by_then_costs_no_click(postgres, on_postgres, start):
+    proxy = Proxy(postgres.port)
+    proxy.pieces = (60, 0.5)
+    function = start(postgres.url(on_postgres.name, proxy.port))
+    assert function.click().status == 503
+    on_postgres.sql(f"select pg_terminate_backend(pid) {backends_of(on_postgres)}")
+    [connection] = proxy.connections
+    wait_until(lambda: connection.ended)
+    proxy.pieces = None
+    assert function.click().status == 200
     proxy.close()
 
 
