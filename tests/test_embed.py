@@ -438,8 +438,7 @@ OWN_LOOK = """<meta name=color-scheme content="light dark"><style>
     </style>"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 320])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (320, "dark")])
 def test_element_suits_a_page_with_a_look_of_its_own(function, listed, page, scheme, width, request):
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 480})
@@ -563,8 +562,7 @@ def test_embed_page_copies(function, page):
     assert page.evaluate("navigator.clipboard.readText()") == page.locator("#snippet").inner_text()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 320])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (320, "dark")])
 def test_embed_page_is_accessible_and_fits(function, page, scheme, width, request):
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 700})
