@@ -354,14 +354,14 @@ class _Connection:
         self._received = bytearray()  # and not read yet
         self.is_stale = False  # the server has ended it
         self._socket.settimeout(0)
-        self._loop.add_reader(self._socket, self._notice)
+        self._loop.add_reader(self._socket, self._on_readable)
 
     @classmethod
     async def open(cls, database: Database) -> _Connection:
         """Connect and log in, in a thread."""
         return cls(await asyncio.to_thread(_logged_in, database))
 
-    def _notice(self) -> None:
+    def _on_readable(self) -> None:
         if self._readable:
             self._readable.set()
             return
