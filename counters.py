@@ -26,6 +26,7 @@ import db
 COMMAND = ".venv/bin/python counters.py"
 MOST = 2**53 - 1  # the largest number that every browser shows right
 
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C ends it at once, and the database rolls back
 try:
     from sqlalchemy import Connection, CursorResult, Row, text
     from sqlalchemy.exc import DBAPIError
@@ -384,7 +385,6 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Do what the command line says; end with a line that says what to do where that cannot be done."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C ends it at once, and the database rolls back
     given = vars(parser().parse_args())
     if "function" not in given:
         return parser().print_help()
