@@ -48,13 +48,12 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
+[ -z "$with_database" ] || [ -n "$teardown" ] || abort "--with-database goes with --teardown, which removes what was made"
 
 trim() { # text
   local text=${1#"${1%%[![:space:]]*}"}
   printf '%s' "${text%"${text##*[![:space:]]}"}"
 }
-
-[ -z "$with_database" ] || [ -n "$teardown" ] || abort "--with-database goes with --teardown, which removes what was made"
 
 take_back_url=''
 if [ -n "${DATABASE_URL+set}" ] && [ -z "$DATABASE_URL" ]; then take_back_url=1; fi

@@ -532,7 +532,8 @@ TAMPERED = {
 
 
 def test_audit_finds_what_was_tampered_with_and_says_how_to_mend_it(tool, database):
-    tool("import", given=f"other,2,2026-11-22=2\n{COUNTER},1,2026-11-22=1\n")
+    counters = f"other,2,2026-11-22=2\n{COUNTER},1,2026-11-22=1\n"
+    tool("import", given=counters)
     for tampering, words in TAMPERED.values():
         database.sql(tampering)
         found, advice = tool.refusal("audit").splitlines()
@@ -541,7 +542,7 @@ def test_audit_finds_what_was_tampered_with_and_says_how_to_mend_it(tool, databa
         name = words.partition(":")[0]
         tool(*command.replace("NAME", name).replace("VALUE", "9").split())
         assert database.values()[name] == 9
-        tool("import", given=f"other,2,2026-11-22=2\n{COUNTER},1,2026-11-22=1\n")
+        tool("import", given=counters)
         assert tool("audit") == ADDS_UP
 
 
