@@ -30,6 +30,8 @@ from servers import (
     wait_until,
 )
 
+import main
+
 NAMES = ["a", "b"]
 CLIENTS = 8
 
@@ -602,6 +604,7 @@ def test_health_does_not_wait_as_long_as_a_read(proxied):
         started = time.monotonic()
         assert function.send("GET", "/health").status == 503
         assert time.monotonic() - started < 4  # a read is tried again for 5 s
+        assert main.HEALTH_TIME < 2  # seconds; a busy machine may add to them
         assert click.result().status in (200, 503)
     proxy.fault = None
     wait_until(lambda: function.send("GET", "/health").status == 200)
