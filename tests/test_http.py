@@ -64,7 +64,8 @@ def test_file_is_compressed_where_the_client_takes_it(shared, name):
 @pytest.mark.parametrize(
     ("accepted", "compressed"),
     [("gzip", True), ("GZIP", True), ("deflate, gzip;q=0.5", True), ("gzip;q=0", False), ("gzip; q=0.0, br", False),
-     ("br", False), ("identity", False), ("", False), ("xgzip", False), ("gzip;q=1.0", True), ("*", False)],
+     ("br", False), ("identity", False), ("", False), ("xgzip", False), ("gzip;q=1.0", True), ("*", True),
+     ("gzip;q=0, *", False), ("*;q=0", False), (",;q=", False)],
 )  # fmt: skip
 def test_file_is_not_compressed_against_the_clients_will(shared, accepted, compressed):
     answer = shared.send("GET", "/style.css", {"Accept-Encoding": accepted})
@@ -414,8 +415,11 @@ def test_page_of_an_error_holds_no_script_of_others(shared, referrer):
     [
         ("text/html", True),
         ("text/html;q=0.9,application/json;q=0.8", True),
-        ("text/html, application/json", True),
+        ("text/html, application/json", False),
         ("application/json, text/html", False),
+        ("text/html, */*", True),
+        ("*/*, text/html", True),
+        ("text/html;q=0.5, */*", False),
         ("application/json, text/html;q=0.9", False),
         ("application/json;q=0.5, text/html;q=0.9", True),
         ("application/problem+json,text/html", False),
@@ -425,7 +429,7 @@ def test_page_of_an_error_holds_no_script_of_others(shared, referrer):
         ("TEXT/HTML;Q=1", True),
         ("image/png", False),
         ("", False),
-        (";;;,q=,text/html;q=x", True),
+        (";;;,q=,text/html;q=x", False),
     ],
 )
 def test_form_of_an_error_is_what_the_client_prefers(shared, accept, html_comes):

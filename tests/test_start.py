@@ -65,7 +65,7 @@ def test_port_that_is_taken_is_named_in_one_line(tmp_path, on_sqlite):
         function = Function({"DATABASE_URL": on_sqlite.url}, tmp_path / "log", port=port)
         assert function.process.wait(20) == 1
     [line] = function.output().splitlines()
-    assert line.startswith(f"Port {port} cannot be used: Address already in use.")
+    assert line.startswith(f"127.0.0.1:{port} cannot be used: Address already in use.")
     assert "PORT=8081" in line
 
 
