@@ -30,18 +30,36 @@ class AttemptError(Exception):
         self.transient = transient
 
 
+class FaultLog:
+    """Logs one line when a fault begins and one when it ends, however many kinds of work fail under it."""
+
+    def __init__(self, subject: str) -> None:
+        self._subject = subject
+        self._first: object = None  # kind of work that failed
+        self._since = 0.0  # time.monotonic()
+
+    def failed(self, kind: object, error: AttemptError) -> None:
+        """Note a failed attempt."""
+        if self._first is None:
+            self._first, self._since = kind, time.monotonic()
+            severity = "WARNING" if error.transient else "ERROR"
+            log(severity, f"{self._subject} fails", sqlstate=error.code, reason=str(error))
+
+    def succeeded(self, kind: object) -> None:
+        """Note that an attempt succeeded."""
+        if self._first is kind:
+            self._first = None
+            log("NOTICE", f"{self._subject} works again", seconds=round(time.monotonic() - self._since, 1))
+
+
 class CircuitBreaker:
-    """Refuses callers at once while the work keeps failing, but for one at a time that probes whether it still does.
+    """Refuses callers at once while the work keeps failing, but for one at a time that probes whether it still does."""
 
-    It logs one line when the work begins to fail, one when it opens and one when the work succeeds again.
-    """
-
-    def __init__(self, what: str, advice: str) -> None:
-        self.what = what
+    def __init__(self, advice: str, faults: FaultLog) -> None:
         self.advice = advice
         self.is_open = False
-        self._failing_since: float | None = None  # time.monotonic()
-        self._next_probe = 0.0
+        self._faults = faults
+        self._next_probe = 0.0  # time.monotonic()
 
     def check(self, probe_seconds: float) -> None:
         """Raise Unavailable while it is open, unless a probe is due; the next one is then due after so many seconds."""
@@ -52,23 +70,17 @@ class CircuitBreaker:
 
     def failed(self, error: AttemptError) -> None:
         """Note a failed attempt."""
-        if self._failing_since is None:
-            self._failing_since = time.monotonic()
-            log("WARNING", f"An attempt failed; {self.what} are retried", sqlstate=error.code, reason=str(error))
+        self._faults.failed(self, error)
 
-    def open(self, error: AttemptError) -> None:
+    def open(self) -> None:
         """Note that the work was given up."""
-        if not self.is_open:
-            log("ERROR", f"The retries failed too; {self.what} are refused", sqlstate=error.code, reason=str(error))
         self.is_open = True
         self._next_probe = time.monotonic() + PROBE_PAUSE
 
     def close(self) -> None:
         """Note that an attempt succeeded."""
-        if self._failing_since is not None:
-            seconds = round(time.monotonic() - self._failing_since, 1)
-            log("NOTICE", f"An attempt succeeded; {self.what} go on", seconds=seconds)
-        self._failing_since, self.is_open = None, False
+        self.is_open = False
+        self._faults.succeeded(self)
 
 
 class _Batch(Generic[Item, Result]):
@@ -161,7 +173,7 @@ class Batcher(Generic[Item, Result]):
                 age = asyncio.get_running_loop().time() - batch.born
                 self._breaker.failed(error)
                 if self._breaker.is_open or not error.transient or age >= self._patience:
-                    self._breaker.open(error)
+                    self._breaker.open()
                     return
             else:
                 self._breaker.close()

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote
 
 from batch import AttemptError as AttemptError
-from batch import Batcher, CircuitBreaker
+from batch import Batcher, CircuitBreaker, FaultLog
 from batch import Unavailable as Unavailable
 
 if TYPE_CHECKING:
@@ -786,9 +786,10 @@ AT_LIMIT = "This counter has reached the largest number there is. Click another 
 NO_ROOM = "There are as many counters as MAX_COUNTERS allows. Click one of those, or ask the owner to make room."
 
 # A database that is read-only after a failover still answers reads: so each has a circuit breaker of its own.
-_CLICKS = Batcher(_count_clicks, CircuitBreaker("clicks", AWAY), size=BATCH)
-_READS = Batcher(_read_counts, CircuitBreaker("reads", AWAY), size=BATCH)
-_HISTORIES = Batcher(STORE.days, CircuitBreaker("histories", AWAY), size=HISTORIES)
+_FAULTS = FaultLog("The database")
+_CLICKS = Batcher(_count_clicks, CircuitBreaker(AWAY, _FAULTS), size=BATCH)
+_READS = Batcher(_read_counts, CircuitBreaker(AWAY, _FAULTS), size=BATCH)
+_HISTORIES = Batcher(STORE.days, CircuitBreaker(AWAY, _FAULTS), size=HISTORIES)
 
 
 async def click(name: str, key: str | None = None, limit: int | None = None) -> int:

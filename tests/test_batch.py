@@ -7,7 +7,7 @@ import time
 import pytest
 from servers import in_a_loop
 
-from batch import AttemptError, Batcher, CircuitBreaker, Unavailable
+from batch import AttemptError, Batcher, CircuitBreaker, FaultLog, Unavailable
 
 
 class Work:
@@ -33,7 +33,7 @@ def work():
 
 
 def batcher_of(work, *, size=100, **more):
-    return Batcher(work, CircuitBreaker("doubles", "Come back later."), size=size, **more)
+    return Batcher(work, CircuitBreaker("Come back later.", FaultLog("The abacus")), size=size, **more)
 
 
 def transient(code="57P01"):
@@ -128,9 +128,8 @@ async def test_batch_is_tried_again_until_it_succeeds(work, capsys):
     assert work.batches == [[1]] * 4
     began, ended = logged(capsys)
     assert (began["severity"], began["sqlstate"], began["reason"]) == ("WARNING", "57P01", "for a moment")
-    assert ended["severity"] == "NOTICE"
-    assert "doubles" in began["message"]
-    assert "doubles" in ended["message"]
+    assert began["message"] == "The abacus fails"
+    assert (ended["severity"], ended["message"]) == ("NOTICE", "The abacus works again")
 
 
 @in_a_loop
@@ -141,7 +140,7 @@ async def test_last_attempt_is_made_when_the_patience_ends(work, capsys):
         await batcher_of(work, patience=0.3).submit(1)
     assert time.monotonic() - started >= 0.3
     assert len(work.batches) >= 3
-    assert [line["severity"] for line in logged(capsys)] == ["WARNING", "ERROR"]
+    assert [line["severity"] for line in logged(capsys)] == ["WARNING"]
 
 
 @in_a_loop
@@ -199,4 +198,20 @@ async def test_open_breaker_refuses_all_but_a_probe_and_closes_when_that_succeed
     work.go_on.set()
     assert await probe == [8]
     assert await batcher.submit(6) == [12]
-    assert [line["severity"] for line in logged(capsys)] == ["WARNING", "ERROR", "NOTICE"]
+    assert [line["severity"] for line in logged(capsys)] == ["ERROR", "NOTICE"]
+
+
+@in_a_loop
+async def test_fault_of_several_kinds_of_work_is_logged_once(capsys):
+    faults = FaultLog("The abacus")
+    works = [Work(), Work()]
+    first, second = (Batcher(work, CircuitBreaker("Come back later.", faults), size=1) for work in works)
+    for work, batcher in zip(works, (first, second), strict=True):
+        work.errors = [lasting()]
+        with pytest.raises(Unavailable):
+            await batcher.submit(1)
+    assert [line["severity"] for line in logged(capsys)] == ["ERROR"]
+    await asyncio.sleep(0.55)
+    for batcher in (second, first, second):
+        assert await batcher.submit(1) == [2]
+    assert [line["severity"] for line in logged(capsys)] == ["NOTICE"]

@@ -586,9 +586,7 @@ def test_database_away_for_30_seconds(postgres, on_postgres, start, page, table)
     page.get_by_text("(3x)").wait_for(timeout=70_000)
     assert on_postgres.values() == {COUNTER: 3}
     page.errors.clear()
-    for what in ("clicks", "reads"):
-        lines = [line["severity"] for line in logged(function) if what in line["message"]]
-        assert lines == ["WARNING", "ERROR", "NOTICE"]  # not one for each click
+    assert [line["severity"] for line in logged(function)] == ["WARNING", "NOTICE"]  # not one for each click
     table["away"] = (
         f"| Postgres away for 30 s, three clicks in an open page | 3 | 3 | {refusals + 1} | {recovered:.1f} |\n"
     )
