@@ -55,22 +55,22 @@ trim() { # text
   printf '%s' "${text%"${text##*[![:space:]]}"}"
 }
 
-take_back_url=''
-if [ -n "${DATABASE_URL+set}" ] && [ -z "$DATABASE_URL" ]; then take_back_url=1; fi
+take_back_url=${DATABASE_URL+1}
 DATABASE_URL=$(trim "${DATABASE_URL:-}")
+[ -z "$DATABASE_URL" ] || take_back_url=''
 : "${PROJECT_ID:=${dry_run:+my-project}}" "${FUNCTION:=click-counter}" "${SECRET_LOCATIONS:=}"
 : "${RUNTIME:=python313}" "${CPU:=1}" "${MEMORY:=512Mi}" "${CONCURRENCY:=250}" "${MIN_INSTANCES:=0}" "${MAX_INSTANCES:=8}"
 : "${TIER:=db-f1-micro}" "${POSTGRES:=POSTGRES_16}" "${STORAGE_GB:=10}" "${CONNECTIONS:=}"
 # Where these are not given, the record of an earlier run decides, and then the default.
 : "${REGION:=}" "${SERVICE_ACCOUNT:=}" "${INSTANCE:=}" "${DATABASE:=}" "${DATABASE_USER:=}"
-given_instance=$INSTANCE
 
+BACKUP=03:17 # the time of the instance's backups, an odd one
 secret="$FUNCTION-database-url"
 project="--project=$PROJECT_ID"
 
 # --- Calling gcloud ---------------------------------------------------------------------------------------------
 
-given='' just_enabled=''
+given='' just_enabled='' place='' url_region='' url_instance=''
 errors=$(mktemp)
 trap 'rm -f "$errors"' EXIT
 
@@ -102,7 +102,7 @@ look() { # arguments of gcloud
   done
   abort "this look-up failed: gcloud $1 $2 $3
 $said
-It changed nothing. Mend what gcloud says$([ "$1" != projects ] || printf ', or choose another PROJECT_ID (gcloud projects list),')\
+The look-up changed nothing. Mend what gcloud says$([ "$1" != projects ] || printf ', or choose another PROJECT_ID (gcloud projects list),')\
  and run ./deploy.sh again: it goes on here."
 }
 
@@ -111,7 +111,6 @@ It changed nothing. Mend what gcloud says$([ "$1" != projects ] || printf ', or 
 is_not_found() { # command, what gcloud said
   case "$1: $2" in
     "secrets describe: "*"NOT_FOUND: Secret [projects/"*"/secrets/$secret] not found"*) ;;
-    "iam service-accounts: "*"NOT_FOUND: Unknown service account"*) ;;
     "functions describe: "*"Resource 'projects/"*"/locations/$REGION/functions/$FUNCTION' was not found"*) ;;
     "run services: "*"Cannot find service [$FUNCTION]"*) ;;
     *) return 1 ;;
@@ -130,7 +129,7 @@ change() { # arguments of gcloud
     said=$(printf '%s' "$input" | gcloud "$@" 2>&1 | tee >(cat >&2)) && return
     passes "$said" "$try" || break
   done
-  abort "this failed: gcloud $1 $2 $3. $(remedy "$1 $2 $3" "$said") Run ./deploy.sh again: it goes on here."
+  abort "this failed: gcloud $1 $2 $3. $(remedy "$said") Run ./deploy.sh again: it goes on here."
 }
 
 # What was just made or enabled is not known everywhere at once, and a function that was just removed may still hold its
@@ -145,21 +144,26 @@ passes() { # what gcloud said, which attempt this was
   sleep 10
 }
 
-remedy() { # command, what gcloud said
-  case "$1: $2" in
-    *gcp.resourceLocations*) printf '%s' "A policy of your organisation permits only some locations. Choose them with REGION" \
-      " and, for the secret, like SECRET_LOCATIONS=europe-west1,europe-west4." ;;
-    *"permitted customer"* | *allowedPolicyMemberDomains*) printf '%s' "A policy of your organisation" \
-      " (iam.allowedPolicyMemberDomains) forbids opening it to everybody. It works for those whom you permit to call it." \
-      " To open it, have the policy permit allUsers in this project, or switch the check off:" \
-      " gcloud run services update $FUNCTION --region=$REGION $project --no-invoker-iam-check." ;;
-    "sql instances create: "*) printf '%s' "Mend what it says above. INSTANCE chooses another name, REGION another place," \
-      " DATABASE_URL another Postgres." ;;
-    *) printf 'Mend what it says above.' ;;
+remedy() { # what gcloud said
+  case "$1" in
+    *gcp.resourceLocations*) printf '%s' "A policy of your organisation permits only some locations. Choose them with REGION\
+ and, for the secret, like SECRET_LOCATIONS=europe-west1,europe-west4." ;;
+    *"permitted customer"* | *"permitted organization"* | *llowedPolicyMember*) printf '%s' "A policy of your organisation\
+ (iam.allowedPolicyMemberDomains) forbids opening it to everybody. It works for those whom you permit to call it. To open\
+ it, have the policy permit allUsers in this project, or switch the check off:\
+ gcloud run services update $FUNCTION --region=$REGION $project --no-invoker-iam-check." ;;
+    *) printf 'Mend what it says above; --help names the variables that choose another name, place or Postgres.' ;;
   esac
 }
 
 has_line() { grep -qxF -- "$1"; } # line; of standard input
+
+has_role() { # member, role, arguments of gcloud that show the policy
+  local member=$1 role=$2
+  shift 2
+  look "$@" '--flatten=bindings[].members' "--filter=bindings.role=$role" '--format=value(bindings.members)'
+  has_line "$member" <<<"$answer"
+}
 
 # --- What is checked before anything is done --------------------------------------------------------------------
 
@@ -168,30 +172,36 @@ well_formed() { # variable, extended regular expression, what is right
 }
 
 check_settings() {
+  local variable
   [ -n "$PROJECT_ID" ] || abort "PROJECT_ID is missing. Run: PROJECT_ID=my-project ./deploy.sh (gcloud projects list shows them)"
   well_formed PROJECT_ID '[a-z][a-z0-9-]{4,28}[a-z0-9]' "6 to 30 lower-case letters, digits and hyphens"
   well_formed FUNCTION '[a-z][a-z0-9-]{0,46}[a-z0-9]' "2 to 48 lower-case letters, digits and hyphens"
-  [[ "$FUNCTION" =~ ^.{6,30}$ ]] || [ -n "$SERVICE_ACCOUNT" ] ||
-    abort "FUNCTION=$FUNCTION cannot name the service account, too: set SERVICE_ACCOUNT to 6 to 30 letters, digits and hyphens"
-  well_formed SERVICE_ACCOUNT '|[a-z][a-z0-9-]{4,28}[a-z0-9]' "6 to 30 lower-case letters, digits and hyphens"
-  well_formed REGION '|[a-z]+-[a-z]+[0-9]+' "write it like europe-west1"
+  well_formed SERVICE_ACCOUNT '([a-z][a-z0-9-]{4,28}[a-z0-9])?' "6 to 30 lower-case letters, digits and hyphens"
+  well_formed REGION '([a-z]+-[a-z]+[0-9]+)?' "write it like europe-west1"
+  well_formed INSTANCE '([a-z][a-z0-9-]{0,62})?' "at most 63 lower-case letters, digits and hyphens"
+  for variable in DATABASE DATABASE_USER; do
+    well_formed $variable '([a-z_][a-z0-9_-]{0,62})?' "at most 63 lower-case letters, digits, _ and -"
+    case "${!variable}" in
+      postgres | template[01] | cloudsql*) abort "$variable=${!variable} is Cloud SQL's own. Choose another name" ;;
+    esac
+  done
   [ -z "$teardown" ] || return 0
-  well_formed SECRET_LOCATIONS '|[a-z0-9-]+(,[a-z0-9-]+)*' "regions separated by commas, like europe-west1,europe-west4"
-  well_formed INSTANCE '|[a-z][a-z0-9-]{0,62}' "at most 63 lower-case letters, digits and hyphens"
-  well_formed DATABASE '|[a-z_][a-z0-9_-]{0,62}' "at most 63 lower-case letters, digits, _ and -"
-  well_formed DATABASE_USER '|[a-z_][a-z0-9_-]{0,62}' "at most 63 lower-case letters, digits, _ and -"
+  well_formed SECRET_LOCATIONS '([a-z0-9-]+(,[a-z0-9-]+)*)?' "regions separated by commas, like europe-west1,europe-west4"
   well_formed RUNTIME 'python3(1[1-9]|[2-9][0-9])' "python311 or newer, like python313"
   well_formed TIER 'db-[a-z0-9-]+' "write it like db-f1-micro"
   well_formed POSTGRES 'POSTGRES_[1-9][0-9]' "write it like POSTGRES_16"
-  well_formed STORAGE_GB '[1-9][0-9]{1,4}' "a whole number from 10"
-  well_formed CONNECTIONS '|[1-9][0-9]{0,5}' "a whole number"
+  well_formed STORAGE_GB '[1-9][0-9]{1,2}|[12][0-9]{3}|3000' "a whole number from 10 to 3000"
+  well_formed CONNECTIONS '([1-9][0-9]{0,5})?' "a whole number"
   check_size
   check_list COUNTERS '[A-Za-z0-9._:/-]{1,100}\*?' "COUNTERS=likes,post-*"
   check_list ALLOWED_ORIGINS 'https?://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?' \
     "ALLOWED_ORIGINS=https://blog.example, in lower case and without a path"
-  check_number MAX_COUNTERS 1000
-  check_number CLICKS_PER_MINUTE 600
-  [ -z "$DATABASE_URL" ] || check_url
+  for variable in MAX_COUNTERS CLICKS_PER_MINUTE; do
+    [ -n "${!variable:-}" ] || continue
+    printf -v "$variable" '%s' "$(trim "${!variable}")"
+    well_formed "$variable" '[0-9]{1,9}' "write it like $variable=1000"
+  done
+  [ -z "$DATABASE_URL" ] || read_url "$DATABASE_URL"
 }
 
 # https://cloud.google.com/run/docs/configuring/services/memory-limits
@@ -225,74 +235,52 @@ check_list() { # variable, extended regular expression, example
     [[ "$entry" =~ ^($2)$ ]] || abort "$1: '$entry' is malformed. Write it like $3"
     entries="$entries,$entry"
   done
-  [ -n "$entries" ] || abort "$1 has no entry. Write it like $3, or leave it empty for the default"
+  [ -n "$entries" ] || [ "$1" = ALLOWED_ORIGINS ] || abort "$1 has no entry. Write it like $3, or leave it empty for the default"
   printf -v "$1" '%s' "${entries#,}"
 }
 
-check_number() { # variable, example
-  [ -n "${!1:-}" ] || return 0
-  printf -v "$1" '%s' "$(trim "${!1}")"
-  [[ "${!1}" =~ ^[0-9]{1,9}$ ]] || abort "$1: '${!1}' is malformed. Write it like $1=$2"
-}
-
 EXAMPLE='postgresql://USER:PASSWORD@HOST:5432/DATABASE?sslmode=require'
-POSTGRES_URL='^postgres(ql)?(\+[A-Za-z0-9_]+)?://(([^:/?#@]*)(:([^/?#]*))?@)?'
-POSTGRES_URL=$POSTGRES_URL'(\[[0-9A-Fa-f:.]+\]|[^]:/?#@,[]*)(:([0-9]{1,5}))?(/([^/?#@]*))?(\?([^#]*))?$'
+JUDGE='import sys
+if sys.version_info < (3, 11):
+    sys.exit("DATABASE_URL is read by Python 3.11 or newer, which is not here. Run the first command of README.md")
+import pathlib
+pathlib.Path.is_file = lambda path: True  # a certificate must be where the function runs
+from db import DATABASE
+socket = DATABASE.arguments.get("unix_sock")
+print(f"socket {socket}" if socket else f"certificate {DATABASE.sslrootcert or str()}")'
 
-# Take a URL to pieces, as db.py does: url_user, url_password, url_host, url_database; 1 where it is none.
-split_url() { # URL
-  [[ "$1" =~ $POSTGRES_URL ]] || return 1
-  url_query="&${BASH_REMATCH[13]}" url_host=${BASH_REMATCH[7]}
-  url_user=${BASH_REMATCH[4]} url_password=${BASH_REMATCH[6]} url_database=${BASH_REMATCH[11]}
-  ! parameter host || url_host=$value
-  ! parameter user || url_user=$value
-  ! parameter password || url_password=$value
-  ! parameter dbname || url_database=$value
-  ! parameter unix_sock || url_host=${value%/.s.PGSQL.*}
-  url_host=$(decode "$url_host")
-}
-
-parameter() { # name; of the URL's query, into `value`
-  [[ "$url_query" =~ \&"$1"=([^&]+) ]] || return 1
-  value=${BASH_REMATCH[1]}
-}
-
-decode() { # a part of a URL
-  local text=${1//\\/\\\\}
-  printf '%b' "${text//%/\\x}"
-}
-
+# What the function itself, db.py, reads in a URL, into `place`: its socket or its certificate.
 # Nothing of the URL is shown, for in one that is malformed the password may be anywhere.
-check_url() {
-  local part
-  case "$DATABASE_URL" in
-    [\'\"]*) abort "DATABASE_URL begins with a quote. Leave the inner quotes out: DATABASE_URL='$EXAMPLE'" ;;
-    psql*) abort "DATABASE_URL holds the whole psql command. Take only the URL in it, without its quotes: $EXAMPLE" ;;
-    DATABASE_URL=* | export*) abort "DATABASE_URL holds its own name once more. Take only what follows DATABASE_URL=" ;;
-    jdbc:*) abort "DATABASE_URL is written for Java. Write user and password before the host: $EXAMPLE" ;;
-    host=* | user=* | dbname=*) abort "DATABASE_URL is a list of words. Write it as a URL: $EXAMPLE" ;;
+read_url() { # URL
+  local file python=python3 only="Take only the URL, without quotes: $EXAMPLE"
+  local words='^[A-Za-z ]+=' own_name='^(DATABASE_URL|export |set |[$]env:)|^[A-Za-z_]+ *[=:] *[^a-z]?postgres'
+  local own="^socket /cloudsql/$PROJECT_ID:([a-z0-9-]+):([a-z0-9-]+)(/.*)?$"
+  case "$1" in
+    psql* | PGPASSWORD=*) abort "DATABASE_URL holds the whole psql command. $only" ;;
+    [Jj][Dd][Bb][Cc]:*) abort "DATABASE_URL is written for Java. Write user and password before the host: $EXAMPLE" ;;
   esac
-  split_url "$DATABASE_URL" || abort "DATABASE_URL must look like $EXAMPLE, with one host,\
- and with @ : / ? # % in the password written as %40 %3A %2F %3F %23 %25"
-  for part in "$url_user" "$url_password" "$url_host" "$url_database"; do
-    case "$part" in
-      \[*[!0-9A-Fa-f:.]*\] | \<*\> | \*\** | … | ... | USER | PASSWORD | HOST | DATABASE | *[Yy][Oo][Uu][Rr][-_]*)
-        abort "DATABASE_URL holds a placeholder. Put the real user, password, host and database there" ;;
-    esac
-  done
-  [ -n "$url_user" ] || abort "DATABASE_URL names no user. Write it like $EXAMPLE"
-  [ -n "$url_host" ] || abort "DATABASE_URL names no host. Write it like $EXAMPLE"
-  case "$url_host" in
-    [Hh][Oo][Ss][Tt] | xxx* | *[.-]xxx*) abort "DATABASE_URL holds a placeholder. Put the real host there" ;;
-    /cloudsql/*) ;;
-    /*) abort "DATABASE_URL names a socket of this machine. The function has that of Cloud SQL, /cloudsql/PROJECT:REGION:INSTANCE" ;;
+  ! [[ "$1" =~ $own_name ]] || abort "DATABASE_URL holds its own name once more. $only"
+  [[ "$1" != [\'\"\`]* && "$1" != *[\'\"\`] && "$1" != $'\xe2\x80'* ]] || abort "DATABASE_URL begins or ends with a quote. $only"
+  ! [[ "$1" =~ $words ]] || abort "DATABASE_URL is a list of words. Write it as a URL: $EXAMPLE"
+  [ ! -x .venv/bin/python ] || python=.venv/bin/python
+  command -v "$python" >/dev/null || abort "DATABASE_URL is read by python3, which is missing. Install Python 3.11 or newer"
+  place=$(K_SERVICE=x DATABASE_URL=$1 "$python" -Bc "$JUDGE" 2>&1) || abort "$place"
+  file=${place#certificate } file=${file#/workspace/}
+  if [[ "$place" =~ $own ]]; then
+    url_region=${BASH_REMATCH[1]} url_instance=${BASH_REMATCH[2]}
+    return
+  fi
+  case "$place" in
+    "socket "*PROJECT_ID:* | "socket "*:REGION:*) abort "DATABASE_URL holds a placeholder. Put project and region there" ;;
+    "socket /cloudsql/"*) abort "DATABASE_URL names no Cloud SQL instance of $PROJECT_ID. Its socket would be\
+ /cloudsql/$PROJECT_ID:REGION:INSTANCE" ;;
+    "socket "*) abort "DATABASE_URL names a socket of this machine. The function has that of Cloud SQL,\
+ /cloudsql/$PROJECT_ID:REGION:INSTANCE" ;;
+    "certificate " | "certificate /etc/ssl/"*) ;;
+    *) [[ "$file" != *..* && "${file#./}" = static/* && -f "$file" ]] ||
+      abort "DATABASE_URL: the file of sslrootcert is not uploaded. A certificate is no secret: put it into static/, and\
+ write sslrootcert=static/NAME" ;;
   esac
-  if parameter sslcert || parameter sslkey; then abort "DATABASE_URL: sslcert and sslkey are not supported. Use a password"; fi
-  ! parameter sslmode || [[ "$value" =~ ^(disable|allow|prefer|require|verify-ca|verify-full)$ ]] ||
-    abort "DATABASE_URL: sslmode must be one of disable, allow, prefer, require, verify-ca, verify-full"
-  ! parameter sslrootcert || [[ "$value" =~ ^(system|(/|%2[Ff]).*)$ ]] || [[ "$value" =~ ^static/[^/]+$ && -f "$value" ]] ||
-    abort "DATABASE_URL: the file of sslrootcert is not uploaded. A certificate is no secret: put it into static/, and write\
- sslrootcert=static/${value##*/}"
 }
 
 # Each instance holds one connection; while a new revision takes over, those of the old one are still there.
@@ -321,39 +309,48 @@ check_account() {
 SETTINGS=(COUNTERS MAX_COUNTERS ALLOWED_ORIGINS CLICKS_PER_MINUTE)
 deployed=('' '' '' '' '' '' '' '') # the function: mark, version of the secret, state, sum of the files, the settings
 secret_is='' function_is='' account_is='' # ours or foreign, where it is there
-enabled='' stored='' version='' state='' region='' protected='' databases='' users=''
-record_region='' record_account='' record_instance='' record_made='' record_database='' record_user=''
-url='' kind='' made='' connection='' uri='' unchecked='' remove_instance='' gone='' kept=''
+enabled='' stored='' version='' state='' databases='' users=''
+record='' record_region='' record_account='' record_instance='' record_made='' record_database='' record_user=''
+url='' kind='' made='' connection='' uri='' unchecked='' remove_instance='' looked='' note='' gone='' kept=''
 
-is_enabled() { # service; all were, once there is a secret, so that a teardown must not take what it cannot see for absent
-  [ -n "$dry_run" ] || has_line "$1.googleapis.com" <<<"$enabled" || [ "$teardown$secret_is" = 1ours ]
+enable() { # services
+  local service missing=()
+  for service in "$@"; do
+    has_line "$service.googleapis.com" <<<"$enabled" || missing+=("$service.googleapis.com")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  change services enable "${missing[@]}" "$project"
+  just_enabled=1
 }
 
 whose() { if [ "$1" = "$2" ]; then echo ours; else echo foreign; fi; } # the answer's mark, our mark
 
 look_around() {
   step "what is there"
-  ! is_enabled secretmanager || look_at_secret
+  look_at_secret
   from_record REGION "$record_region" europe-west1
   from_record SERVICE_ACCOUNT "$record_account" "$FUNCTION"
+  [[ "$SERVICE_ACCOUNT" =~ ^.{6,30}$ ]] ||
+    abort "FUNCTION=$FUNCTION cannot name the service account, too: set SERVICE_ACCOUNT to 6 to 30 letters, digits and hyphens"
   account="$SERVICE_ACCOUNT@$PROJECT_ID.iam.gserviceaccount.com"
-  member="--member=serviceAccount:$account"
   mark="Made by deploy.sh for the click counter $FUNCTION"
-  ! is_enabled cloudfunctions || look_at_function
-  if is_enabled iam; then
-    look iam service-accounts describe "$account" "$project" '--format=value[separator="|"](email,description)'
-    [ -z "$answer" ] || account_is=$(whose "${answer#*|}" "$mark")
-  fi
+  look_at_function
+  # In a list what is missing is missing; to describe it would be refused as if a right were missing.
+  look iam service-accounts list "$project" "--filter=email=$account" '--format=value[separator="|"](email,description)'
+  [ -z "$answer" ] || account_is=$(whose "$answer" "$account|$mark")
 }
 
-# The secret's labels record what was made, and which Cloud SQL instance the counts are in.
+# The secret's labels record what was made, and which Cloud SQL instance the counts are in. Half a record is none.
+RECORD='^click-counter([|][a-z0-9-]+){2}[|]([|][|][|]|[a-z0-9-]+[|](no|begun|[0-9]+)([|][a-z0-9_-]+){2})$'
+
 look_at_secret() {
   local labels=labels.made_by,labels.region,labels.account,labels.instance,labels.instance_made,labels.database,labels.user
   look secrets describe "$secret" "$project" "--format=value[separator=\"|\"]($labels)"
   [ -n "$answer" ] || return 0
-  secret_is=$(whose "${answer%%|*}" click-counter)
-  [ "$secret_is" = foreign ] ||
-    IFS='|' read -r _ record_region record_account record_instance record_made record_database record_user <<<"$answer"
+  secret_is=foreign
+  [[ "$answer" =~ $RECORD ]] || return 0
+  secret_is=ours record=$answer
+  IFS='|' read -r _ record_region record_account record_instance record_made record_database record_user <<<"$record"
 }
 
 look_at_function() {
@@ -363,7 +360,7 @@ look_at_function() {
   if [ -n "$answer" ]; then
     IFS='|' read -ra deployed <<<"$answer|end"
     function_is=$(whose "${deployed[0]}" click-counter)
-  elif is_enabled run; then # every function has a service of its name; one without a function is somebody's
+  else # every function has a service of its name; one without a function is somebody's
     look run services describe "$FUNCTION" "--region=$REGION" "$project" '--format=value(metadata.name)'
     [ -z "$answer" ] || function_is=foreign
   fi
@@ -374,13 +371,14 @@ from_record() { # variable, its record, its default
   printf -v "$1" '%s' "${!1:-${2:-$3}}"
 }
 
-refuse() { # what, which variable chooses another
-  abort "$1 is there already, and this script did not make it. Choose another name: $2=…"
+refuse() { # what, which variable chooses another, what else helps
+  abort "$1 is there already, and this script did not make it. Choose another name: $2=…${3:-}"
 }
 
 refuse_foreign() {
   [ "$secret_is" != foreign ] || refuse "the secret $secret" FUNCTION
-  [ "$function_is" != foreign ] || refuse "a function or Cloud Run service $FUNCTION" FUNCTION
+  [ "$function_is" != foreign ] || refuse "a function or Cloud Run service $FUNCTION" FUNCTION "\
+. If it is what a removed function left: gcloud run services delete $FUNCTION --region=$REGION $project"
   [ "$account_is" != foreign ] || refuse "the service account $SERVICE_ACCOUNT" SERVICE_ACCOUNT
 }
 
@@ -406,22 +404,15 @@ look_at_stored() {
 choose_database() {
   url=$DATABASE_URL kind=made
   [ -n "$url" ] || { [ -n "$take_back_url" ] && ! is_made "$stored"; } || url=$stored
-  if [ -n "$url" ] && ! is_made "$url" && split_url "$url"; then
-    case "$url_host" in
-      "/cloudsql/$PROJECT_ID:"*) kind=own INSTANCE=${url_host##*:} ;;
-      /cloudsql/*) abort "DATABASE_URL names a Cloud SQL instance of another project. It must be one of $PROJECT_ID" ;;
-      *) kind=other ;;
-    esac
+  if [ -n "$url" ] && ! is_made "$url"; then
+    [ "$url" = "$DATABASE_URL" ] || read_url "$url"
+    [ -z "$INSTANCE$DATABASE$DATABASE_USER" ] || abort "the counts are in the Postgres of DATABASE_URL. Leave INSTANCE, DATABASE\
+ and DATABASE_USER out, or, to move into Cloud SQL with INSTANCE=${INSTANCE:-click-counter}, run with DATABASE_URL= as well"
+    kind=other
+    [ -z "$url_instance" ] || kind=own INSTANCE=$url_instance
+  elif [ "$secret_is$url$take_back_url" = ours ] && { [ -n "$version" ] || [ -z "$record_instance" ]; }; then
+    abort "the secret $secret holds no URL. Give DATABASE_URL again, or an empty one (DATABASE_URL= ./deploy.sh) for Cloud SQL"
   fi
-  [ "$kind" = made ] || return 0
-  if ! is_recorded; then
-    look_at_instance "$record_instance"
-    [ -z "$state" ] || counts_are_elsewhere
-    record_instance='' record_made='' record_database='' record_user='' url='' # all of that is gone
-  fi
-  INSTANCE=${INSTANCE:-${record_instance:-click-counter}}
-  DATABASE=${DATABASE:-${record_database:-clicks}}
-  DATABASE_USER=${DATABASE_USER:-${record_user:-clicks}}
 }
 
 is_recorded() { # whether the variables agree with the record, if there is one
@@ -441,21 +432,33 @@ is_made() { # URL; whether it is that of the user that was made here; its passwo
 }
 
 look_at_instance() { # instance
-  state=''
-  is_enabled sqladmin || return 0
+  local settings=settings.tier,settings.deletionProtectionEnabled,settings.backupConfiguration.startTime
+  looked=$1 state='' region='' created='' tier='' protected='' backup='' grows=''
   look sql instances list "$project" "--filter=name=$1" \
-    '--format=value[separator="|"](state,region,settings.tier,settings.deletionProtectionEnabled)'
-  [ -z "$answer" ] || IFS='|' read -r state region TIER protected <<<"$answer"
+    "--format=value[separator=\"|\"](state,region,createTime,$settings,settings.storageAutoResize)"
+  [ -z "$answer" ] || IFS='|' read -r state region created tier protected backup grows <<<"$answer"
+  created=${created//[!0-9]/}
 }
 
-wait_for_instance() {
+# Whether the instance that was looked at is the recorded one, not another that somebody else made under its name: by the
+# time of its creation, or, where the run that made it was interrupted, by the odd time of its backups and its fixed size.
+is_of_record() {
+  case "$record_made" in
+    no) [ -n "$state" ] ;;
+    begun) [ "$backup" = "$BACKUP" ] && [ "$grows" != True ] ;;
+    *) [ "$created" = "$record_made" ] ;;
+  esac
+}
+
+wait_for_instance() { # until it runs or is gone
   local minutes=0
-  while [ "$state" != RUNNABLE ]; do
+  while [ -n "$state" ] && [ "$state" != RUNNABLE ]; do
     case "$state" in
-      PENDING_CREATE | MAINTENANCE) ;;
-      '') abort "there is no Cloud SQL instance $INSTANCE" ;;
-      *) abort "the Cloud SQL instance $INSTANCE is $state. Start it:\
+      PENDING_* | *MAINTENANCE | REPAIRING) ;;
+      STOPPED) abort "the Cloud SQL instance $INSTANCE is $state. Start it:\
  gcloud sql instances patch $INSTANCE $project --activation-policy=ALWAYS" ;;
+      *) abort "the Cloud SQL instance $INSTANCE is $state. See: gcloud sql instances describe $INSTANCE $project. If its\
+ creation failed: ./deploy.sh --teardown --with-database" ;;
     esac
     [ $((minutes += 1)) -le 20 ] || abort "the instance is $state for 20 minutes. Run ./deploy.sh again later: it goes on here."
     say "$INSTANCE is $state: waiting"
@@ -472,23 +475,32 @@ look_at_databases() {
 }
 
 look_at_database() {
-  [ "$kind" != other ] || return 0
-  look_at_instance "$INSTANCE"
-  [ -n "$dry_run" ] || { [ -z "$state" ] && [ "$kind" = made ]; } || wait_for_instance
-  region=${region:-$REGION}
-  connection="$PROJECT_ID:$region:$INSTANCE"
-  local socket="/cloudsql/$connection/.s.PGSQL.5432"
+  local database=${record_database:-clicks} user=${record_user:-clicks} socket
+  look_at_instance "${record_instance:-${INSTANCE:-click-counter}}"
+  if [ "$kind" = made ]; then
+    if [ -n "$record_instance" ] && ! is_of_record; then # all of that is gone
+      record_instance='' record_made='' record_database='' record_user='' url=''
+    fi
+    is_recorded || counts_are_elsewhere
+    given_instance=$INSTANCE
+    INSTANCE=${INSTANCE:-$looked} DATABASE=${DATABASE:-$database} DATABASE_USER=${DATABASE_USER:-$user}
+  fi
+  [ "$INSTANCE" = "$looked" ] || look_at_instance "$INSTANCE"
+  wait_for_instance
+  [ "$kind" = own ] || url_region=$REGION
+  region=${region:-$url_region} TIER=${tier:-$TIER}
+  connection="$PROJECT_ID:$region:$INSTANCE" socket="/cloudsql/$PROJECT_ID:$region:$INSTANCE/.s.PGSQL.5432"
   [ ${#socket} -le 107 ] || abort "the socket's path $socket is longer than 107 bytes. Take a shorter INSTANCE"
   if [ "$kind" = own ]; then
-    [ "$url_host" = "/cloudsql/$connection" ] || [ -n "$dry_run" ] ||
-      abort "DATABASE_URL: the socket of the instance $INSTANCE is at /cloudsql/$connection"
-    connection=${url_host#/cloudsql/}
+    [ -n "$state$dry_run" ] || abort "there is no Cloud SQL instance $INSTANCE"
+    [ "$place" = "socket $socket" ] || abort "DATABASE_URL: the socket of the instance $INSTANCE is at $socket"
   elif [ -z "$state" ]; then
-    made=yes
+    made=begun
   else
-    made=${record_made:-no}
     [ -n "$given_instance$record_instance" ] || abort "a Cloud SQL instance $INSTANCE is there already, and this script did not\
  make it. INSTANCE=$INSTANCE moves into it, INSTANCE=… with another name makes one"
+    made=no
+    [ -z "${record_made#no}" ] || made=$created
     look_at_databases
     [ -n "$record_database" ] || ! has_line "$DATABASE" <<<"$databases" ||
       refuse "the database $DATABASE in the instance $INSTANCE" DATABASE
@@ -499,52 +511,34 @@ look_at_database() {
 
 # --- The steps --------------------------------------------------------------------------------------------------
 
-# The services, and what is there once more where one was not enabled: it hid what needs it.
-enable_services() {
-  step "services"
-  local service missing=()
-  local wanted="run cloudfunctions cloudbuild artifactregistry secretmanager iam"
-  [ "$kind" = other ] || wanted="$wanted sqladmin sql-component"
-  for service in $wanted; do
-    has_line "$service.googleapis.com" <<<"$enabled" || missing+=("$service.googleapis.com")
-  done
-  [ ${#missing[@]} -gt 0 ] || return 0
-  change services enable "${missing[@]}" "$project"
-  enabled=$enabled$'\n'$(printf '%s\n' "${missing[@]}") just_enabled=1
-  [ -n "$dry_run" ] || survey
-}
-
 make_service_account() {
   step "service account $SERVICE_ACCOUNT"
   [ "$account_is" = ours ] ||
     change iam service-accounts create "$SERVICE_ACCOUNT" "$project" "--display-name=Click counter" "--description=$mark"
-  [ "$kind" != other ] || return 0
-  look_at_role
-  [ -n "$answer" ] ||
-    change projects add-iam-policy-binding "$PROJECT_ID" "$member" --role=roles/cloudsql.client --condition=None
+  [ "$kind" = other ] || has_role "serviceAccount:$account" roles/cloudsql.client projects get-iam-policy "$PROJECT_ID" ||
+    change projects add-iam-policy-binding "$PROJECT_ID" "--member=serviceAccount:$account" --role=roles/cloudsql.client \
+      --condition=None
 }
 
-look_at_role() {
-  look projects get-iam-policy "$PROJECT_ID" '--flatten=bindings[].members' '--format=value(bindings.role)' \
-    "--filter=bindings.members=serviceAccount:$account AND bindings.role=roles/cloudsql.client"
+labels() { # of the secret: the record
+  printf 'made_by=click-counter,region=%s,account=%s' "$REGION" "$SERVICE_ACCOUNT"
+  [ "$kind" != made ] ||
+    printf ',instance=%s,instance_made=%s,database=%s,user=%s' "$INSTANCE" "$made" "$DATABASE" "$DATABASE_USER"
 }
 
 # The record is written before what it records is made: whatever is interrupted, a later run knows what is its own.
 make_secret() {
   step "secret $secret"
-  local replication=(--replication-policy=automatic) labels="made_by=click-counter,region=$REGION,account=$SERVICE_ACCOUNT"
+  local replication=(--replication-policy=automatic)
   [ -z "$SECRET_LOCATIONS" ] || replication=(--replication-policy=user-managed "--locations=$SECRET_LOCATIONS")
-  [ "$kind" != made ] ||
-    labels="$labels,instance=$INSTANCE,instance_made=$made,database=$DATABASE,user=$DATABASE_USER"
   if [ -z "$secret_is" ]; then
-    change secrets create "$secret" "$project" "${replication[@]}" "--labels=$labels"
-  elif [ "$kind" = made ] && [ "$record_instance $record_made" != "$INSTANCE $made" ]; then
-    change secrets update "$secret" "$project" "--update-labels=$labels"
+    change secrets create "$secret" "$project" "${replication[@]}" "--labels=$(labels)"
+  elif [ "$kind" = made ] && [ "${record#*|*|*|}" != "$INSTANCE|$made|$DATABASE|$DATABASE_USER" ]; then
+    change secrets update "$secret" "$project" "--update-labels=$(labels)"
   fi
-  look secrets get-iam-policy "$secret" "$project" '--flatten=bindings[].members' \
-    --filter=bindings.role=roles/secretmanager.secretAccessor '--format=value(bindings.members)'
-  has_line "serviceAccount:$account" <<<"$answer" ||
-    change secrets add-iam-policy-binding "$secret" "$project" "$member" --role=roles/secretmanager.secretAccessor
+  has_role "serviceAccount:$account" roles/secretmanager.secretAccessor secrets get-iam-policy "$secret" "$project" ||
+    change secrets add-iam-policy-binding "$secret" "$project" "--member=serviceAccount:$account" \
+      --role=roles/secretmanager.secretAccessor
 }
 
 make_database() {
@@ -552,8 +546,11 @@ make_database() {
     step "Cloud SQL instance $INSTANCE ($TIER): this takes ten minutes"
     change sql instances create "$INSTANCE" "$project" "--region=$region" "--database-version=$POSTGRES" \
       --edition=ENTERPRISE "--tier=$TIER" "--storage-size=$STORAGE_GB" --no-storage-auto-increase --deletion-protection \
-      --backup --backup-start-time=03:00 --server-ca-mode=GOOGLE_MANAGED_INTERNAL_CA
-  elif [ "$made $protected" = "yes False" ]; then # after a teardown that was interrupted
+      --backup "--backup-start-time=$BACKUP" --server-ca-mode=GOOGLE_MANAGED_INTERNAL_CA
+    look_at_instance "$INSTANCE"
+    made=${created:-0}
+    change secrets update "$secret" "$project" "--update-labels=$(labels)"
+  elif [ "$made" != no ] && [ "$protected" != True ]; then # after a teardown that was interrupted
     change sql instances patch "$INSTANCE" "$project" --deletion-protection
   fi
   step "database $DATABASE"
@@ -619,13 +616,10 @@ deploy_function() {
 # What `functions deploy` has no flags for is set on the Cloud Run service that it makes. A new revision usually keeps it.
 attach_database() {
   step "the socket, and a faster start"
-  local sockets boost latest update=() now='status.url
-    spec.template.metadata.annotations["run.googleapis.com/cloudsql-instances"]
-    spec.template.metadata.annotations["run.googleapis.com/startup-cpu-boost"]
-    metadata.annotations["run.googleapis.com/invoker-iam-disabled"]
-    spec.traffic[].latestRevision'
-  look run services describe "$FUNCTION" "--region=$REGION" "$project" \
-    "--format=value[separator=\"|\"]($(printf '%s' "$now" | tr -s '\n ' ','))"
+  local sockets boost latest update=() of_revision='spec.template.metadata.annotations["run.googleapis.com'
+  look run services describe "$FUNCTION" "--region=$REGION" "$project" "--format=value[separator=\"|\"](status.url,\
+$of_revision/cloudsql-instances\"],$of_revision/startup-cpu-boost\"],\
+metadata.annotations[\"run.googleapis.com/invoker-iam-disabled\"],spec.traffic[].latestRevision)"
   IFS='|' read -r uri sockets boost unchecked latest <<<"$answer"
   if [ "$sockets" != "$connection" ]; then
     if [ -n "$connection" ]; then update+=("--set-cloudsql-instances=$connection"); else update+=(--clear-cloudsql-instances); fi
@@ -642,43 +636,34 @@ attach_database() {
 open_to_all() {
   step "open to all visitors"
   [ "$unchecked" != true ] || return 0
-  look run services get-iam-policy "$FUNCTION" "--region=$REGION" "$project" \
-    '--flatten=bindings[].members' --filter=bindings.role=roles/run.invoker '--format=value(bindings.members)'
-  has_line allUsers <<<"$answer" ||
+  has_role allUsers roles/run.invoker run services get-iam-policy "$FUNCTION" "--region=$REGION" "$project" ||
     change run services add-iam-policy-binding "$FUNCTION" "--region=$REGION" "$project" --member=allUsers \
       --role=roles/run.invoker
 }
 
-value_of() { sed -n 's/.*"value": *\([0-9][0-9]*\).*/\1/p' <<<"$1"; } # JSON
-
 smoke_test() {
   step "one click"
-  local before after try key
-  local logs="Look at: gcloud functions logs read $FUNCTION --gen2 --region=$REGION $project"
-  local curl=(curl --silent --show-error --fail --max-time 30)
+  local said value try key logs="Look at: gcloud functions logs read $FUNCTION --gen2 --region=$REGION $project"
+  local curl=(curl --silent --show-error --max-time 30)
   if [ -n "$dry_run" ]; then
     show change curl --request POST "https://$FUNCTION-XXXX.run.app/click"
     return
   fi
   [ -n "$uri" ] || abort "the function has no URL. $logs"
+  key=$(random 16 | sed 's/^\(.\{8\}\)\(.\{4\}\)\(.\{4\}\)\(.\{4\}\)/\1-\2-\3-\4-/') # as a UUID; sent again, it counts once
   for try in 1 2 3 4 5 6 7 8 9; do # a new name and new rights take a while
-    ! "${curl[@]}" --output /dev/null "$uri/" || break
-    [ "$try" -lt 9 ] || abort "$uri does not serve the page. $logs"
-    sleep 10
+    [ "$try" = 1 ] || sleep 10
+    said=$("${curl[@]}" --write-out ' %{http_code}' --request POST --header "Idempotency-Key: $key" "$uri/click") || :
+    value=$(sed -n 's/.*"value": *\([0-9][0-9]*\).* 200$/\1/p' <<<"$said")
+    if [ -n "$value" ]; then
+      say "counted: $value"
+      break
+    elif [ "${said##* }" = 400 ] && "${curl[@]}" --fail --output /dev/null "$uri/health"; then
+      say "no click: COUNTERS names no counter to try, only prefixes"
+      break
+    fi
+    [ "$try" -lt 9 ] || abort "$uri counts no click: it answers ${said##* }. $logs"
   done
-  before=$(curl --silent --max-time 30 --write-out ' %{http_code}' "$uri/value") || :
-  if [ "${before##* }" = 400 ]; then
-    "${curl[@]}" --output /dev/null "$uri/health" || abort "$uri is not well. $logs"
-    say "no click: COUNTERS names no counter to try, only prefixes"
-    printf '%s\n' "$uri"
-    return
-  fi
-  key=$(random 16 | sed 's/^\(.\{8\}\)\(.\{4\}\)\(.\{4\}\)\(.\{4\}\)/\1-\2-\3-\4-/') # as a UUID
-  before=$(value_of "$before")
-  after=$(value_of "$("${curl[@]}" --retry 2 --request POST --header "Idempotency-Key: $key" "$uri/click")")
-  [ -n "$before" ] && [ "${after:-0}" -gt "$before" ] ||
-    abort "$uri counts no click (before: ${before:-no answer}, after: ${after:-no answer}). $logs"
-  say "counted: $after"
   printf '%s\n' "$uri"
 }
 
@@ -694,40 +679,48 @@ plan() { # whose, what
 
 plan_removal() {
   if [ -n "$dry_run" ]; then # all is there
-    function_is=ours account_is=ours secret_is=ours record_made=yes
-    record_instance=click-counter record_database=clicks record_user=clicks
+    function_is=ours account_is=ours secret_is=ours
+    record_instance=${INSTANCE:-click-counter} record_database=${DATABASE:-clicks} record_user=${DATABASE_USER:-clicks}
   fi
   plan "$function_is" "the function $FUNCTION in $REGION"
   plan "$account_is" "the service account $SERVICE_ACCOUNT and its role"
   is_recorded || counts_are_elsewhere
   INSTANCE=$record_instance DATABASE=$record_database DATABASE_USER=$record_user
-  if [ -n "$INSTANCE" ]; then
-    look_at_instance "$INSTANCE"
-    state=${state:-${dry_run:+RUNNABLE}}
-    [ -z "$state" ] || plan_removal_of_database
+  if [ -n "$with_database" ] && [ -n "$INSTANCE" ]; then
+    plan_removal_of_database
   elif [ -n "$with_database" ]; then
-    plan kept "every Cloud SQL instance: no secret $secret records that the counts are in one"
-  fi
-  plan "$secret_is" "the secret $secret"
-}
-
-plan_removal_of_database() {
-  local others
-  if [ "$state" != FAILED ]; then # such a one holds nothing
-    wait_for_instance
-    look_at_databases
-  fi
-  others=$(grep -vxF -- "$DATABASE" <<<"$databases" | paste -sd, - || :)
-  if [ -z "$with_database" ]; then
+    plan kept "every Cloud SQL instance: no secret of this script records that the counts are in one"
+  elif [ -n "$INSTANCE" ]; then
     secret_is=kept
     plan kept "the counts: database $DATABASE and user $DATABASE_USER in the Cloud SQL instance $INSTANCE. --with-database\
  removes them, and the secret, which knows the password"
-  elif [ "$record_made" = yes ] && [ -z "$others" ]; then
+  fi
+  plan "$secret_is" "the secret $secret$note"
+}
+
+plan_removal_of_database() {
+  local others=''
+  look_at_instance "$INSTANCE"
+  state=${state:-${dry_run:+RUNNABLE}}
+  if [ -n "$state" ] && ! is_of_record; then
+    plan foreign "the Cloud SQL instance $INSTANCE"
+    state=''
+    return
+  fi
+  if [ "$state $record_made" != "FAILED begun" ]; then # which holds nothing
+    wait_for_instance
+    [ -z "$state" ] || look_at_databases
+  fi
+  others=$({ grep -vxF -- "$DATABASE" <<<"$databases"
+    grep -vxF -e postgres -e "$DATABASE_USER" <<<"$users" | sed 's/./user &/'; } | grep . | paste -sd, - || :)
+  if [ -z "$state" ]; then
+    note=", and in it the record of the Cloud SQL instance $INSTANCE, which is not there any more"
+  elif [ "$record_made" != no ] && [ -z "$others" ]; then
     remove_instance=1
     plan ours "the Cloud SQL instance $INSTANCE WITH ALL COUNTS AND BACKUPS (database $DATABASE)"
   else
     plan ours "the database $DATABASE WITH ALL COUNTS, and the user $DATABASE_USER, in the Cloud SQL instance $INSTANCE"
-    plan kept "the Cloud SQL instance $INSTANCE and its other databases: ${others:-none}"
+    plan kept "the Cloud SQL instance $INSTANCE and all else in it: ${others:-nothing}"
   fi
 }
 
@@ -744,9 +737,10 @@ confirm() {
 remove() {
   [ "$function_is" != ours ] || change functions delete "$FUNCTION" --gen2 "--region=$REGION" "$project"
   if [ "$account_is" = ours ]; then
-    look_at_role
-    [ -z "$answer$dry_run" ] ||
-      change projects remove-iam-policy-binding "$PROJECT_ID" "$member" --role=roles/cloudsql.client --condition=None
+    if has_role "serviceAccount:$account" roles/cloudsql.client projects get-iam-policy "$PROJECT_ID" || [ -n "$dry_run" ]; then
+      change projects remove-iam-policy-binding "$PROJECT_ID" "--member=serviceAccount:$account" \
+        --role=roles/cloudsql.client --condition=None
+    fi
     change iam service-accounts delete "$account" "$project"
   fi
   if [ -n "$remove_instance" ]; then
@@ -760,28 +754,32 @@ remove() {
   [ "$secret_is" != ours ] || change secrets delete "$secret" "$project"
 }
 
-survey() {
-  look_around
-  refuse_foreign
-  look_at_stored
-  choose_database
-  look_at_database
-  check_connections
-}
-
 check_settings
 check_account
 look services list --enabled "$project" '--format=value(config.name)'
 enabled=$answer
 if [ -n "$teardown" ]; then
+  if [ -z "$dry_run" ] && ! grep -qE '^(cloudfunctions|run|secretmanager)[.]googleapis[.]com$' <<<"$enabled"; then
+    say "There is nothing to remove: cloudfunctions, run and secretmanager are not enabled in $PROJECT_ID"
+    exit
+  fi
   look_around
   plan_removal
   confirm
   remove
   exit
 fi
-survey
-enable_services
+step "services"
+enable run cloudfunctions cloudbuild artifactregistry secretmanager iam # first, for one that is not enabled hides what is there
+look_around
+refuse_foreign
+look_at_stored
+choose_database
+if [ "$kind" != other ]; then
+  enable sqladmin sql-component
+  look_at_database
+fi
+check_connections
 make_service_account
 make_secret
 [ "$kind" != made ] || make_database

@@ -79,6 +79,10 @@ class GoogleCloud:
         self.interrupt: tuple[int, str] | None = None  # the change of this number, before or after it
         self.failing: dict[str, str] = {}  # look-ups that begin so, and the words that they fail with
         self.policies: set[str] = set()
+        self.words = ("One or more users named in the policy do not belong to a permitted customer, perhaps due to an "
+                      "organization policy.")  # fmt: skip
+        self.silent = ""  # look-ups that begin so print nothing, and exit with 0
+        self.created = 0  # instances
         self.lag = 0  # calls until a service that was just enabled is known
 
     # --- The server ---------------------------------------------------------------------------------------------
@@ -121,6 +125,8 @@ class GoogleCloud:
                 if command.startswith(start):
                     raise Refused(text)
             resources = self.look(words, flags)
+            if resources and self.silent and command.startswith(self.silent):
+                resources = []
             if resources is None:
                 self.change(arguments, words, flags, given)
                 return 0, "", "Done.\n"
@@ -154,17 +160,13 @@ class GoogleCloud:
                 return [{"config": {"name": service}} for service in state["services"]]
             case ["projects", "get-iam-policy", _]:
                 return [{"bindings": {"role": role, "members": member}} for role, member in state["roles"]]
-            case ["iam", "service-accounts", "describe"]:
+            case ["iam", "service-accounts", "list"]:
                 self.enabled("iam")
-                if name not in state["accounts"]:
-                    raise Refused("NOT_FOUND: Unknown service account. This command is authenticated as me@example.com "
-                                  "which is the active account specified by the [core/account] property.")  # fmt: skip
-                return [{"email": name, "description": state["accounts"][name]}]
+                return [{"email": email, "description": text} for email, text in state["accounts"].items()]
             case ["sql", "instances", "list"]:
                 self.enabled("sqladmin")
-                return [{"name": name, "state": instance["state"], "region": instance["region"],
-                         "settings": {"tier": instance["tier"], "deletionProtectionEnabled": instance["protected"]}}
-                        for name, instance in state["instances"].items()]  # fmt: skip
+                self.delete_pending()
+                return [self.instance_as_listed(name) for name in state["instances"]]
             case ["sql", "databases", "list"]:
                 return [{"name": database} for database in ["postgres", *self.instance(flags)["databases"]]]
             case ["sql", "users", "list"]:
@@ -209,6 +211,23 @@ class GoogleCloud:
                           f"{number}] is in {version['state']} state.")  # fmt: skip
         flags["format"] = "value(payload)"
         return [{"payload": version["value"]}]
+
+    def delete_pending(self) -> None:
+        """An instance that is being deleted is gone at the third look."""
+        instances = self.state["instances"]
+        for name in [name for name, instance in instances.items() if instance["state"] == "PENDING_DELETE"]:
+            instances[name]["looks"] = instances[name].get("looks", 0) + 1
+            if instances[name]["looks"] == 3:
+                del instances[name]
+
+    def instance_as_listed(self, name: str) -> Resource:
+        """With the settings of one that was made in the console, where it has no others."""
+        instance = self.state["instances"][name]
+        settings = {"tier": instance["tier"], "deletionProtectionEnabled": instance["protected"],
+                    "backupConfiguration": {"startTime": instance.get("backup", "04:00")},
+                    "storageAutoResize": instance.get("grows", True)}  # fmt: skip
+        return {"name": name, "state": instance["state"], "region": instance["region"], "settings": settings,
+                "createTime": instance.get("created", "2020-02-02T02:02:02.222Z")}  # fmt: skip
 
     def instance(self, flags: dict[str, str]) -> Resource:
         instance = self.state["instances"].get(flags["instance"])
@@ -309,8 +328,12 @@ class GoogleCloud:
         match words[1:3]:
             case ["instances", "create"]:
                 self.check(name not in instances, "The Cloud SQL instance already exists.")
+                self.check("addresses" not in self.policies, "Constraint constraints/sql.restrictPublicIp violated.")
+                self.created += 1
                 instances[name] = {"state": "RUNNABLE", "region": flags["region"], "tier": flags["tier"], "users": {},
-                                   "databases": [], "protected": "deletion-protection" in flags}  # fmt: skip
+                                   "databases": [], "protected": "deletion-protection" in flags,
+                                   "backup": flags["backup-start-time"], "grows": False,
+                                   "created": f"2026-11-25T16:47:53.{self.created:03}Z"}  # fmt: skip
             case ["instances", "patch"]:
                 instances[name]["protected"] = "deletion-protection" in flags
             case ["instances", "delete"]:
@@ -352,9 +375,7 @@ class GoogleCloud:
             case "update-traffic":
                 service["traffic"] = [{"latestRevision": True, "percent": 100}]
             case "add-iam-policy-binding":
-                self.check("domains" not in self.policies or flags["member"] != "allUsers",
-                           "One or more users named in the policy do not belong to a permitted customer, "
-                           "perhaps due to an organization policy.")  # fmt: skip
+                self.check("domains" not in self.policies or flags["member"] != "allUsers", self.words)
                 service["invokers"].append(flags["member"])
             case "update":
                 service["boost"] = service["boost"] or "cpu-boost" in flags

@@ -19,6 +19,8 @@ URL = "postgresql://u:p%40s$`\"'\\;&|* word@host.example:5432/d?sslmode=require"
 SECRET = "click-counter-database-url"
 ACCOUNT = "click-counter@my-project.iam.gserviceaccount.com"
 CONNECTION = "my-project:europe-west1:click-counter"
+BASE = ["run", "cloudfunctions", "cloudbuild", "artifactregistry", "secretmanager", "iam"]
+SERVICES = [f"{service}.googleapis.com" for service in [*BASE, "sqladmin", "sql-component"]]
 
 GCLOUD = shutil.which("gcloud")
 needs_gcloud = pytest.mark.skipif(GCLOUD is None, reason="gcloud is not installed here")
@@ -40,11 +42,11 @@ class Project:
         self.environment = {"PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(folder), "STANDIN": str(port)}
         self.outputs = ""
 
-    def deploy(self, *arguments, answer="", **variables):
+    def deploy(self, *arguments, answer="", script=ROOT / "deploy.sh", **variables):
         """Run it; `cloud.changed` then has the changes of this run alone."""
         self.cloud.changed.clear()
         done = subprocess.run(
-            [ROOT / "deploy.sh", *arguments],
+            [script, *arguments],
             env={**self.environment, "PROJECT_ID": "my-project", **variables},
             input=answer,
             text=True,
@@ -80,6 +82,7 @@ class Project:
         before = copy.deepcopy(self.state)
         done = self.deploy(*arguments, **variables)
         assert done.returncode == 2, self.outputs
+        assert done.stderr.count("deploy.sh: ") == 1
         for word in words:
             assert word in done.stderr
         assert "line " not in done.stderr  # an error of bash
@@ -107,7 +110,7 @@ def check_password(project):
 
 def others_instance(project):
     """Somebody else's Cloud SQL instance, which holds what must never be lost."""
-    project.cloud.make(["services", "enable", "sqladmin.googleapis.com"], {}, "")
+    project.state["services"] = [*SERVICES]
     project.state["instances"]["prod"] = {
         "state": "RUNNABLE", "region": "us-central1", "tier": "db-custom-2-7680", "protected": True,
         "databases": ["shop", "crm"], "users": {"shop": "hers"},
@@ -158,6 +161,12 @@ def test_only_what_changed_is_done_again(project):
         f"secrets versions add {SECRET}",
         "functions deploy click-counter",
     ]
+
+
+def test_function_that_failed_is_deployed_again(project):
+    project.live()
+    project.state["functions"]["click-counter"]["state"] = "FAILED"
+    assert project.deployed() == ["functions deploy click-counter"]
 
 
 def test_setting_stays_unless_it_is_set_and_is_taken_back_where_it_is_empty(project):
@@ -213,7 +222,7 @@ def live_with_another_postgres(project):
     project.deployed(DATABASE_URL=URL)
 
 
-def live_with_a_stale_password(project):
+def live_without_its_url(project):
     """Its user gets a new password, for the newest version of the secret is gone."""
     project.live()
     project.state["secrets"][SECRET]["versions"][-1]["state"] = "DESTROYED"
@@ -237,7 +246,7 @@ INTERRUPTED = {
     "fresh, with another Postgres": (fresh, [], {"DATABASE_URL": URL}),
     "from another Postgres to Cloud SQL": (live_with_another_postgres, [], {"DATABASE_URL": ""}),
     "into an instance that is there": (beside_others, [], {"INSTANCE": "prod"}),
-    "a new password": (live_with_a_stale_password, [], {}),
+    "a new password": (live_without_its_url, [], {"DATABASE_URL": ""}),
     "teardown": (live, ["--teardown", "--yes"], {}),
     "teardown with the database": (live, ["--teardown", "--with-database", "--yes"], {}),
     "teardown beside others": (live_beside_others, ["--teardown", "--with-database", "--yes"], {}),
@@ -273,9 +282,18 @@ def test_after_an_interruption_anywhere_the_next_run_completes(project, prepare,
             assert all(instance["protected"] for instance in cloud.state["instances"].values())
 
 
+def interrupted_at(project, command):
+    """Run it until the answer to this change is lost."""
+    start = copy.deepcopy(project.state)
+    number = [change.startswith(command) for change in project.deployed()].index(True) + 1
+    project.cloud.state, project.cloud.interrupt = start, (number, "after")
+    assert project.deploy().returncode == 2
+    project.cloud.interrupt = None
+
+
 def without_passwords(state):
     """A state without what differs from run to run."""
-    text = re.sub(r"[0-9a-f]{48}", "…", repr(state))
+    text = re.sub(r"[0-9a-f]{48}|2026-?11-?25[^']*", "…", repr(state))
     return re.sub(r"\{'value': '[^']*', 'state': 'DESTROYED'\}, ", "", text)
 
 
@@ -284,7 +302,7 @@ def test_look_up_that_fails_locks_the_function_out_of_nothing(project):
     project.live()
     project.cloud.failing = {"secrets versions": ODD["no right"]}
     project.cloud.interrupt = (2, "before")
-    project.deploy()
+    project.deploy(DATABASE_URL="")
     project.cloud.failing, project.cloud.interrupt = {}, None
     project.deployed()
     check_password(project)
@@ -310,8 +328,13 @@ ODD = {
     "a proxy": "HTTPError 404: <!DOCTYPE html><title>Error 404 (Not Found)!!1</title>",
     "something else": "NOT_FOUND: Requested entity was not found. Secret [projects/1/secrets/other] not found",
 }
+OTHERS = {
+    "secrets describe": f"NOT_FOUND: Secret [projects/{NUMBER}/secrets/click-counter-2-database-url] not found.",
+    "functions describe": "Resource 'projects/p/locations/europe-west1/functions/click-counter-2' was not found",
+    "run services describe": "Cannot find service [click-counter-2]",
+}  # what gcloud says of something else that is not there
 LOOKS = ["auth list", "projects describe", "services list", "secrets describe", "functions describe",
-         "iam service-accounts describe", "secrets versions list", "secrets versions access", "sql instances list",
+         "iam service-accounts list", "secrets versions list", "secrets versions access", "sql instances list",
          "sql databases list", "sql users list", "projects get-iam-policy", "secrets get-iam-policy",
          "run services describe", "run services get-iam-policy"]  # fmt: skip
 
@@ -325,9 +348,9 @@ def test_every_look_up_is_in_this_list(project):
 @pytest.mark.parametrize("look", LOOKS)
 def test_look_up_that_fails_is_not_taken_for_an_answer(project, look):
     project.live()
-    for odd in ODD.values():
+    for odd in filter(None, [*ODD.values(), OTHERS.get(look)]):
         project.cloud.failing = {look: f"ERROR: (gcloud.{look.replace(' ', '.')}) {odd}"}
-        project.refused(odd, "it goes on here")
+        project.refused(odd, "The look-up changed nothing", "it goes on here")
 
 
 def test_look_up_that_fails_on_the_way_is_no_absence(project):
@@ -340,7 +363,7 @@ def test_look_up_that_fails_on_the_way_is_no_absence(project):
         project.cloud.failing = {}
         project.deployed()
         check_password(project)
-    for look in ("secrets describe", "functions describe", "iam service-accounts describe", "sql instances list",
+    for look in ("secrets describe", "functions describe", "iam service-accounts list", "sql instances list",
                  "sql databases list"):  # fmt: skip
         project.cloud.failing = {look: ODD["no right"]}
         project.refused(ODD["no right"], arguments=["--teardown", "--with-database", "--yes"])
@@ -350,6 +373,23 @@ def test_what_gcloud_says_of_the_project_is_shown(project):
     project.refused("other-project] (or it may not exist)", "PROJECT_ID", PROJECT_ID="other-project")
     project.cloud.failing = {"projects describe": f"Cloud Resource Manager API has not been used in project {NUMBER}"}
     project.refused("Cloud Resource Manager API has not been used")
+
+
+@pytest.mark.parametrize("cause", ["destroyed", "never stored", "list", "access"])
+def test_url_that_is_not_there_any_more_is_asked_for(project, cause):
+    """It once became a new Cloud SQL instance."""
+    project.deployed(DATABASE_URL=URL)
+    versions = project.state["secrets"][SECRET]["versions"]
+    if cause == "destroyed":
+        versions[-1]["state"] = "DESTROYED"
+    elif cause == "never stored":
+        versions.clear()
+    else:
+        project.cloud.silent = f"secrets versions {cause}"
+    project.refused("holds no URL. Give DATABASE_URL again, or an empty one (DATABASE_URL= ./deploy.sh) for Cloud SQL")
+    project.cloud.silent = ""
+    project.deployed(DATABASE_URL=URL)
+    assert versions[-1] == {"value": URL, "state": "ENABLED"}
 
 
 def test_disabled_version_of_the_secret_is_named(project):
@@ -402,8 +442,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize(("make", "words"), FOREIGN.values(), ids=FOREIGN)
 def test_what_somebody_else_made_is_neither_overwritten_nor_removed(project, make, words):
-    services = ["run", "cloudfunctions", "secretmanager", "iam", "sqladmin"]
-    project.state["services"] = [f"{service}.googleapis.com" for service in services]
+    project.state["services"] = [*SERVICES]
     make(project.state)
     project.refused(*words)
     before = copy.deepcopy(project.state)
@@ -434,7 +473,28 @@ def test_service_that_was_disabled_later_hides_nothing_either(project):
     assert project.changes == ["services enable sqladmin.googleapis.com"]
 
 
-@pytest.mark.parametrize("service", ["cloudfunctions", "iam", "sqladmin"])
+def test_secret_whose_service_was_disabled_later_is_still_read(project):
+    others_instance(project)
+    project.deployed(INSTANCE="prod")
+    project.state["services"].remove("secretmanager.googleapis.com")
+    assert project.deployed() == ["services enable secretmanager.googleapis.com"]
+    before = copy.deepcopy(project.state["instances"])
+    project.cloud.state = GoogleCloud().state
+    project.state["instances"] = before
+    project.deployed(DATABASE_URL=SOCKETS["host"])
+    assert project.state["services_run"]["click-counter"]["sockets"] == ["my-project:us-central1:prod"]
+
+
+@pytest.mark.parametrize("service", ["cloudfunctions", "run", "secretmanager"])
+def test_teardown_looks_as_soon_as_one_service_is_enabled(project, service):
+    project.state["services"] = [f"{service}.googleapis.com"]
+    project.refused("SERVICE_DISABLED", arguments=["--teardown", "--with-database", "--yes"])
+    project.state["services"] = ["iam.googleapis.com", "sqladmin.googleapis.com"]
+    assert project.deployed("--teardown", "--with-database", "--yes") == []
+    assert "cloudfunctions, run and secretmanager are not enabled" in project.outputs
+
+
+@pytest.mark.parametrize("service", ["cloudfunctions", "iam", "sqladmin", "secretmanager"])
 def test_teardown_does_not_take_what_it_cannot_see_for_absent(project, service):
     project.live()
     project.state["services"].remove(f"{service}.googleapis.com")
@@ -459,10 +519,96 @@ def test_service_that_was_just_enabled_is_waited_for(project):
 
 def test_labels_of_somebody_elses_secret_are_no_record(project):
     others_instance(project)
-    project.state["services"].append("secretmanager.googleapis.com")
     others_secret(project.state)
     project.state["secrets"][SECRET]["labels"] = {"instance": "prod", "instance_made": "yes", "database": "shop"}
     assert project.deployed("--teardown", "--with-database", "--yes") == []
+
+
+HALVES = [
+    {"made_by": "click-counter"},
+    {"made_by": "click-counte"},
+    {"made_by": "click-counter", "region": "europe-west1"},
+    {"made_by": "click-counter", "region": "europe-west1", "account": "click-counter", "instance": "prod"},
+    {"made_by": "click-counter", "region": "europe-west1", "account": "click-counter", "database": "shop"},
+    *({"made_by": "click-counter", "region": "europe-west1", "account": "click-counter", "instance": "prod",
+       "instance_made": made, name: "shop"} for made in ("no", "20200202020202222") for name in ("database", "user")),
+    {"made_by": "me", "region": "europe-west1", "account": "click-counter", "instance": "prod", "instance_made": "no",
+     "database": "shop", "user": "shop"},
+]  # fmt: skip
+
+
+def test_half_a_record_is_none(project):
+    others_instance(project)
+    others_secret(project.state)
+    for labels in HALVES:
+        project.state["secrets"][SECRET]["labels"] = labels
+        before = copy.deepcopy(project.state)
+        done = project.deploy("--teardown", "--with-database", "--yes")
+        assert (done.returncode, project.state) == (0, before)
+        for settings in ({}, {"DATABASE_URL": ""}, {"INSTANCE": "prod"}):
+            project.refused(f"the secret {SECRET} is there already", **settings)
+
+
+@pytest.mark.parametrize("kind", ["functions", "accounts", "secrets"])
+def test_teardown_leaves_what_somebody_else_made_beside_what_it_removes(project, kind):
+    project.live()
+    if kind == "accounts":
+        project.state["accounts"][ACCOUNT] = "Bills of the shop"
+    else:
+        [resource] = project.state[kind].values()
+        resource["labels"]["made_by"] = "me"
+    project.refused("is there already, and this script did not make it")
+    assert project.deployed("--teardown", "--with-database", "--yes")
+    assert {name for name in ("functions", "accounts", "secrets") if project.state[name]} == {kind}
+    assert list(project.state["instances"]) == (["click-counter"] if kind == "secrets" else [])
+    assert "which this script did not make" in project.outputs
+
+
+def test_service_that_a_removed_function_left_is_named(project):
+    project.live()
+    del project.state["functions"]["click-counter"]
+    remedy = "gcloud run services delete click-counter --region=europe-west1 --project=my-project"
+    project.refused("click-counter is there already", "FUNCTION=…", remedy)
+
+
+def test_instance_that_somebody_else_made_after_a_creation_that_was_forbidden_is_not_its_own(project):
+    for settings in ({"INSTANCE": "prod"}, {}):
+        project.cloud.state, project.cloud.policies = GoogleCloud().state, {"addresses"}
+        assert project.deploy(**settings).returncode == 2
+        assert "restrictPublicIp" in project.outputs
+        project.cloud.policies = set()
+        others_instance(project)
+        name = settings.get("INSTANCE", "click-counter")
+        instance = project.state["instances"][name] = project.state["instances"].pop("prod")
+        instance["databases"], instance["users"] = ["clicks"], {"clicks": "theirs"}
+        before = copy.deepcopy(instance)
+        project.refused(f"INSTANCE={name} moves into it")
+        project.refused("the database clicks in the instance", INSTANCE=name)
+        done = project.deploy("--teardown", "--with-database", answer="n\n")
+        assert f"the Cloud SQL instance {name}, which this script did not make" in done.stderr
+        project.deployed(INSTANCE=name, DATABASE="likes", DATABASE_USER="likes")
+        assert check_password(project) == name
+        assert project.deployed() == []
+        project.deployed("--teardown", "--with-database", "--yes")
+        assert project.state["instances"] == {name: before}
+
+
+def test_instance_that_somebody_else_made_under_the_name_of_a_deleted_one_is_not_its_own(project):
+    project.live()
+    project.state["instances"]["click-counter"].update(created="2027-01-01T00:00:00.000Z", users={"clicks": "theirs"})
+    before = copy.deepcopy(project.state["instances"])
+    project.refused("INSTANCE=click-counter moves into it")
+    project.refused("clicks in the instance click-counter is there already", INSTANCE="click-counter")
+    project.deployed("--teardown", "--with-database", "--yes")
+    assert (project.state["instances"], project.state["secrets"]) == (before, {})
+
+
+def test_instance_whose_owner_changed_its_settings_is_still_its_own(project):
+    project.live()
+    project.state["instances"]["click-counter"].update(backup="12:00", grows=True, tier="db-g1-small")
+    assert project.deployed() == []
+    project.deployed("--teardown", "--with-database", "--yes")
+    assert project.state["instances"] == {}
 
 
 @pytest.mark.parametrize(("kind", "variable"), [("databases", "DATABASE"), ("users", "DATABASE_USER")])
@@ -492,7 +638,7 @@ def test_instance_that_is_moved_into_keeps_everything_but_what_was_made_in_it(pr
     project.refused("the counts of click-counter are in INSTANCE=prod", DATABASE="other")
     done = project.deploy("--teardown", "--with-database", answer="y\n")
     assert "the database clicks WITH ALL COUNTS, and the user clicks, in the Cloud SQL instance prod" in done.stderr
-    assert "the Cloud SQL instance prod and its other databases: shop,crm" in done.stderr
+    assert "the Cloud SQL instance prod and all else in it: shop,crm,user shop" in done.stderr
     assert project.state["instances"] == {"prod": before}
     assert (project.state["secrets"], project.state["functions"], project.state["accounts"]) == ({}, {}, {})
 
@@ -505,13 +651,18 @@ def test_instance_that_is_moved_into_is_kept_even_where_it_holds_nothing_else(pr
     assert project.state["instances"]["prod"]["protected"]
 
 
-def test_own_instance_in_which_somebody_else_has_a_database_is_kept(project):
+def test_own_instance_in_which_somebody_else_has_a_database_or_a_user_is_kept(project):
     project.live()
     project.state["instances"]["click-counter"]["databases"].append("shop")
     done = project.deploy("--teardown", "--with-database", "--yes")
-    assert (done.returncode, "its other databases: shop" in done.stderr) == (0, True)
+    assert (done.returncode, "all else in it: shop\n" in done.stderr) == (0, True)
     assert project.state["instances"]["click-counter"]["databases"] == ["shop"]
     assert project.state["instances"]["click-counter"]["protected"]
+    project.live()
+    project.state["instances"]["click-counter"]["users"]["alice"] = "hers"
+    done = project.deploy("--teardown", "--with-database", "--yes")
+    assert (done.returncode, "all else in it: user alice\n" in done.stderr) == (0, True)
+    assert project.state["instances"]["click-counter"]["users"] == {"alice": "hers"}
 
 
 def test_two_counters_in_one_project_share_nothing_but_what_they_are_told_to(project, shared):
@@ -560,6 +711,14 @@ def test_policy_against_all_users_leaves_a_function_that_works_and_names_the_rem
     assert project.deployed() == []
 
 
+@pytest.mark.parametrize("words", ["constraints/iam.managed.allowedPolicyMembers", "not in permitted organization"])
+def test_policy_against_all_users_is_known_in_its_other_words_too(project, words):
+    project.cloud.policies = {"domains"}
+    project.cloud.words = f"allUsers is {words}"
+    done = project.deploy()
+    assert (done.returncode, "--no-invoker-iam-check" in done.stderr) == (2, True)
+
+
 def test_policy_on_locations_is_met_by_a_variable(project):
     project.cloud.policies = {"locations"}
     done = project.deploy()
@@ -581,12 +740,20 @@ SETTINGS = [
     ("COUNTERS", "two words", False),
     ("COUNTERS", "gefällt", False),
     ("COUNTERS", " , ", False),
+    ("COUNTERS", "likes\u00a0", False),
+    ("COUNTERS", "\x1flikes", False),
+    ("COUNTERS", "\t\n\v\f\r likes\r\n", True),
     ("COUNTERS", "a;b", False),
     ("MAX_COUNTERS", "0", True),
     ("MAX_COUNTERS", " 999999999 ", True),
     ("MAX_COUNTERS", "08", True),
     ("MAX_COUNTERS", "1000000000", False),
     ("MAX_COUNTERS", "1,000", False),
+    ("MAX_COUNTERS", "5,", False),
+    ("MAX_COUNTERS", ",5", False),
+    ("MAX_COUNTERS", " ", False),
+    ("MAX_COUNTERS", "٣", False),
+    ("MAX_COUNTERS", "5\u2003", False),
     ("MAX_COUNTERS", "-1", False),
     ("MAX_COUNTERS", "many", False),
     ("CLICKS_PER_MINUTE", "0", True),
@@ -596,6 +763,12 @@ SETTINGS = [
     ("ALLOWED_ORIGINS", "https://blog.example", True),
     ("ALLOWED_ORIGINS", "https://blog.example, http://localhost:8000,https://[::1]:8443", True),
     ("ALLOWED_ORIGINS", "http://a_b.example:443", True),
+    ("ALLOWED_ORIGINS", "https://blog.example, ,", True),
+    ("ALLOWED_ORIGINS", ",", True),
+    ("ALLOWED_ORIGINS", " , ", True),
+    ("ALLOWED_ORIGINS", " ", True),
+    ("ALLOWED_ORIGINS", "https://blog.example:٣", False),
+    ("ALLOWED_ORIGINS", "https://blog.example\u00a0", False),
     ("ALLOWED_ORIGINS", "https://blog.example/", False),
     ("ALLOWED_ORIGINS", "https://blog.example/post", False),
     ("ALLOWED_ORIGINS", "https://Blog.example", False),
@@ -626,8 +799,7 @@ for setting in json.load(sys.stdin):
 
 
 def test_the_script_and_the_function_take_the_same_settings(project):
-    """One table, sent through both."""
-
+    """One table, sent through both. The script judges DATABASE_URL last: a malformed one ends the run."""
     rows = json.dumps([row[:2] for row in SETTINGS])
     environment = {"PATH": os.environ["PATH"], "DATABASE_URL": URL}
     done = subprocess.run([sys.executable, "-c", STARTS], input=rows, text=True, env=environment, cwd=ROOT,
@@ -635,9 +807,9 @@ def test_the_script_and_the_function_take_the_same_settings(project):
     starts = [json.loads(line) for line in done.stdout.splitlines()]
     wrong = []
     for (variable, value, right), (code, said) in zip(SETTINGS, starts, strict=True):
-        done = project.deploy("--dry-run", **{variable: value})
-        says = f"deploy.sh: {variable}" in done.stderr and variable in said
-        if (done.returncode, code, says) != ((0, 0, False) if right else (2, 1, True)):
+        done = project.deploy("--dry-run", DATABASE_URL="host=h", **{variable: value})
+        blames = re.match("deploy.sh: ([A-Z_]*)", done.stderr)[1]
+        if (blames, code, variable in said) != (("DATABASE_URL", 0, False) if right else (variable, 1, True)):
             wrong.append((variable, value, done.stderr, said))
     assert wrong == []
     assert project.cloud.calls == []
@@ -654,7 +826,11 @@ def test_the_script_and_the_function_take_the_same_settings(project):
         ({"DATABASE_USER": "o'neil"}, "DATABASE_USER='o'neil' is malformed"),
         ({"INSTANCE": "i" * 63}, "is longer than 107 bytes"),
         ({"SECRET_LOCATIONS": "Europe"}, "SECRET_LOCATIONS='Europe' is malformed"),
-        ({"STORAGE_GB": "9"}, "STORAGE_GB='9' is malformed: a whole number from 10"),
+        ({"STORAGE_GB": "9"}, "STORAGE_GB='9' is malformed: a whole number from 10 to 3000"),
+        ({"STORAGE_GB": "3001"}, "STORAGE_GB='3001' is malformed"),
+        ({"DATABASE": "postgres"}, "DATABASE=postgres is Cloud SQL's own. Choose another name"),
+        ({"DATABASE": "template1"}, "DATABASE=template1 is Cloud SQL's own"),
+        ({"DATABASE_USER": "cloudsqlsuperuser"}, "DATABASE_USER=cloudsqlsuperuser is Cloud SQL's own"),
         ({"RUNTIME": "python310"}, "RUNTIME='python310' is malformed: python311 or newer"),
         ({"CPU": "3"}, "CPU='3' is malformed: 1, 2, 4, 6 or 8"),
         ({"CPU": "0.5"}, "less than one would take one request at a time"),
@@ -666,53 +842,76 @@ def test_the_script_and_the_function_take_the_same_settings(project):
         ({"MIN_INSTANCES": "9"}, "MIN_INSTANCES=9 is more than MAX_INSTANCES=8"),
         ({"MAX_INSTANCES": "10"}, "10 x 1 connection, twice while a new revision takes over, and 6 for administration: "
                                   "26 of the 25 that the database takes. Lower it to 9"),
-        ({"MAX_INSTANCES": "10", "CONNECTIONS": "20", "DATABASE_URL": URL}, "26 of the 20"),
+        ({"MAX_INSTANCES": "10", "CONNECTIONS": "20", "DATABASE_URL": URL}, "26 of the 20 that"),
         ({"ALLOWED_ORIGINS": "https://blog.example/"}, "'https://blog.example/' ends with a slash. Write it without: "
                                                        "https://blog.example\n"),
         ({"ALLOWED_ORIGINS": "https://a:443"}, "names the default port. Write it without: https://a\n"),
     ],
 )  # fmt: skip
 def test_bad_setting_is_refused_before_anything_is_done(project, variables, words):
-    for arguments in ([], ["--dry-run"]):
-        if variables != {"PROJECT_ID": ""} or not arguments:
-            project.refused(words, arguments=arguments, **variables)
-    assert project.cloud.changed == []
+    project.state["services"] = [*SERVICES]
+    project.refused(words, **variables)
+    if " of the " not in words and "bytes" not in words:  # for these it has to look first
+        assert project.cloud.calls == []
 
 
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        ("mysql://u:hunter2@h/d", "DATABASE_URL must look like postgresql://"),
-        ("'postgresql://u:hunter2@h/d'", "begins with a quote"),
-        ('"postgresql://u:hunter2@h/d"', "begins with a quote"),
-        ("psql 'postgresql://u:hunter2@h/d'", "the whole psql command"),
-        ("DATABASE_URL=postgresql://u:hunter2@h/d", "holds its own name once more"),
-        ("export DATABASE_URL='postgresql://u:hunter2@h/d'", "holds its own name once more"),
-        ("jdbc:postgresql://h:5432/d?user=u&password=hunter2", "written for Java"),
-        ("host=h user=u password=hunter2 dbname=d", "a list of words"),
-        ("postgresql://u:[YOUR-PASSWORD]@h/d", "holds a placeholder"),
-        ("postgresql://u:<password>@h/d", "holds a placeholder"),
-        ("postgresql://u:****@h/d", "holds a placeholder"),
-        ("postgresql://USER:PASSWORD@HOST:5432/DATABASE?sslmode=require", "holds a placeholder"),
-        ("postgresql://u:hunter2@…/d", "holds a placeholder"),
-        ("postgresql://user:hunter2@host/database", "holds a placeholder"),
-        ("postgresql://u:hunter2@ep-xxxx.neon.tech/d", "holds a placeholder"),
-        ("postgresql://u:hunter2@/d?host=/tmp/cloudsql/my-project:europe-west1:db", "names a socket of this machine"),
-        ("postgresql://:hunter2@h/d", "names no user"),
-        ("postgresql://u:hunter2@/d", "names no host"),
-        ("postgresql://u:hunter2@a,b/d", "with one host"),
-        ("postgresql://u:hunter#2@h/d", "written as %40"),
-        ("postgresql://u:hunter2@h/d?sslmode=on", "sslmode must be one of"),
-        ("postgresql://u:hunter2@h/d?sslcert=a.pem", "sslcert and sslkey are not supported"),
-        ("postgresql://u:hunter2@h/d?sslmode=verify-full&sslrootcert=ca.pem", "sslrootcert=static/ca.pem"),
-        ("postgresql://u:hunter2@h/d?sslrootcert=static/../README.md", "sslrootcert"),
-        ("postgresql://u:hunter2@/d?host=/cloudsql/theirs:europe-west1:db", "of another project. It must be"),
-    ],
-)  # fmt: skip
-def test_database_url_that_cannot_work_is_told_from_one_that_can(project, url, words):
-    for arguments in ([], ["--dry-run"]):
-        said = project.refused("DATABASE_URL", words, arguments=arguments, DATABASE_URL=url)
-        assert "hunter" not in said
+BAD_URLS = {
+    "mysql://u:hunter2@h/d": "DATABASE_URL cannot be understood. It looks like postgresql://",
+    "'postgresql://u:hunter2@h/d'": "begins or ends with a quote",
+    '"postgresql://u:hunter2@h/d"': "begins or ends with a quote",
+    "postgresql://u:hunter2@h/d'": "begins or ends with a quote",
+    "`postgresql://u:hunter2@h/d`": "begins or ends with a quote",
+    "“postgresql://u:hunter2@h/d”": "begins or ends with a quote",
+    "‘postgresql://u:hunter2@h/d’": "begins or ends with a quote",  # noqa: RUF001
+    "psql 'postgresql://u:hunter2@h/d'": "the whole psql command",
+    "PGPASSWORD=hunter2 psql -h h -U u d": "the whole psql command",
+    "DATABASE_URL=postgresql://u:hunter2@h/d": "holds its own name once more",
+    "DATABASE_URL: postgresql://u:hunter2@h/d": "holds its own name once more",
+    "export DATABASE_URL='postgresql://u:hunter2@h/d'": "holds its own name once more",
+    "set DATABASE_URL=postgresql://u:hunter2@h/d": "holds its own name once more",
+    '$env:DATABASE_URL="postgresql://u:hunter2@h/d"': "holds its own name once more",
+    'POSTGRES_URL="postgresql://u:hunter2@h/d"': "holds its own name once more",
+    "jdbc:postgresql://h:5432/d?user=u&password=hunter2": "written for Java",
+    "host=h user=u password=hunter2 dbname=d": "a list of words",
+    "User Id=u;Password=hunter2;Server=h": "a list of words",
+    "Host=h;Username=u;Password=hunter2;Database=d": "a list of words",
+    "postgresql://u:[YOUR-PASSWORD]@h/d": "holds a placeholder",
+    "postgresql://u:<password>@h/d": "holds a placeholder",
+    "postgresql://u:****@h/d": "holds a placeholder",
+    "postgresql://USER:PASSWORD@HOST:5432/DATABASE?sslmode=require": "holds a placeholder",
+    "postgresql://clicks:hunter2@/clicks?host=/cloudsql/PROJECT_ID:REGION:click-counter": "holds a placeholder",
+    "postgresql://u:hunter2@/d?host=/tmp/cloudsql/my-project:europe-west1:db": "names a socket of this machine",
+    "postgresql://:hunter2@h/d": "names no user",
+    "postgresql://u:hunter2@/d": "names no host",
+    "postgresql://u:hunter2@a,b/d": "one host",
+    "postgresql://u:hunter2@h:65536/d": "the port must be a number",
+    "postgresql://u:hunter#2@h/d": "written as %40",
+    "postgresql://u:hunter2%@h/d": "Write %25",
+    "postgresql://u:hunter2@h/d?sslmode=on": "sslmode must be one of",
+    "postgresql://u:hunter2@h/d?sslcert=a.pem": "sslcert and sslkey are not supported",
+    "postgresql://u:hunter2@h/d?sslrootcert=main.py": "put it into static/, and write sslrootcert=static/NAME",
+    "postgresql://u:hunter2@h/d?sslrootcert=static/hunter.pem": "is not uploaded",
+    "postgresql://u:hunter2@h/d?sslrootcert=/workspace/static/hunter.pem": "is not uploaded",
+    "postgresql://u:hunter2@h/d?sslrootcert=%2Fhome%2Fhunter%2Fca.pem": "is not uploaded",
+    "postgresql://u:hunter2@h/d?sslrootcert=static/../README.md": "is not uploaded",
+    "postgresql://u:hunter2@/d?host=/cloudsql/theirs:europe-west1:db": "names no Cloud SQL instance of my-project",
+    "postgresql://u:hunter2@/d?host=/cloudsql/my-project:db": "names no Cloud SQL instance of my-project",
+    "postgresql://u:hunter2@/d?host=/cloudsql/my-project:r:db&port=6543": "is at /cloudsql/my-project:r:db/.s",
+    "sqlite:///clicks.sqlite3": "must name a Postgres",
+}
+
+
+def test_database_url_that_cannot_work_is_told_from_one_that_can(project):
+    wrong = {}
+    for url, words in BAD_URLS.items():
+        done = project.deploy("--dry-run", DATABASE_URL=url)
+        found = re.findall("^deploy.sh: (DATABASE_URL.*)", done.stderr, re.MULTILINE)
+        if done.returncode != 2 or len(found) != 1 or words not in found[0]:
+            wrong[url] = done.stderr
+    assert wrong == {}
+    assert "hunter" not in project.outputs
+    project.refused("DATABASE_URL cannot be understood", DATABASE_URL="nonsense")
+    assert project.cloud.calls == []
 
 
 @pytest.mark.parametrize(
@@ -724,12 +923,33 @@ def test_database_url_that_cannot_work_is_told_from_one_that_can(project, url, w
         "postgresql:///d?host=h&user=u&password=p&port=6543",
         "postgresql://u:p@h/d?sslrootcert=/etc/ssl/certs/ca-certificates.crt",
         "postgresql://u:p@h/d?sslrootcert=static/index.html",
+        "postgresql://u:p@h/d?sslrootcert=%2Fworkspace%2Fstatic%2Findex.html",
         "postgresql://u:DATABASE_PASSWORD1@h/d",
+        "postgresql://u:host=x@h/d",
     ],
 )
 def test_database_url_that_works_is_taken(project, url):
-    project.deployed(DATABASE_URL=url)
+    """As the secret and to be read again; the rest of a deployment is the same for all."""
+    others_instance(project)
+    project.cloud.interrupt = (5, "before")
+    project.deploy(DATABASE_URL=url)
     assert project.state["secrets"][SECRET]["versions"][-1]["value"] == url
+    project.cloud.interrupt = (1, "before")
+    project.deploy()
+    assert project.changes == ["functions deploy click-counter"]
+
+
+def test_python_that_is_missing_or_too_old_to_read_the_url_is_named(project, tmp_path):
+    for name in ("deploy.sh", "db.py", "batch.py"):  # without .venv
+        shutil.copy(ROOT / name, tmp_path)
+    for program in ("bash", "env", "dirname", "mktemp", "rm"):
+        (tmp_path / "bin" / program).symlink_to(shutil.which(program))
+    project.environment["PATH"] = str(tmp_path / "bin")
+    project.refused("python3, which is missing", script=tmp_path / "deploy.sh", DATABASE_URL=URL)
+    old = f"""#!/bin/sh\nexec {sys.executable} -c 'import sys; sys.version_info = (3, 10); exec(sys.argv[1])' "$2"\n"""
+    (tmp_path / "bin" / "python3").write_text(old)
+    (tmp_path / "bin" / "python3").chmod(0o755)
+    project.refused("Python 3.11 or newer", script=tmp_path / "deploy.sh", DATABASE_URL=URL)
 
 
 SOCKETS = {
@@ -760,6 +980,7 @@ def test_url_that_readme_tells_to_export_is_still_the_same_database(project):
     project.refused("there is no Cloud SQL instance gone", DATABASE_URL=stored.replace("click-counter", "gone"))
     elsewhere = SOCKETS["host"].replace("prod", "click-counter")
     project.refused("is at /cloudsql/my-project:europe-west1", DATABASE_URL=elsewhere)
+    project.refused("is at /cloudsql/my-project:europe-west1", DATABASE_URL=f"{stored}&port=6543")
 
 
 def test_tier_of_an_instance_that_is_there_decides_how_many_instances_it_takes(project):
@@ -818,7 +1039,7 @@ def test_teardown_without_the_record_leaves_the_database(project):
     project.live()
     del project.state["secrets"][SECRET]
     done = project.deploy("--teardown", "--with-database", "--yes")
-    assert (done.returncode, f"no secret {SECRET} records" in done.stderr) == (0, True)
+    assert (done.returncode, "no secret of this script records" in done.stderr) == (0, True)
     assert (list(project.state["instances"]), project.state["functions"]) == (["click-counter"], {})
 
 
@@ -833,6 +1054,14 @@ def test_database_whose_record_is_lost_is_used_again_by_its_url(project):
     assert project.state["secrets"][SECRET]["versions"][-1]["value"] == url
 
 
+def test_teardown_says_that_the_recorded_instance_is_not_there_any_more(project):
+    project.live()
+    project.cloud.silent = "sql instances list"
+    done = project.deploy("--teardown", "--with-database", answer="n\n")
+    gone = f"the secret {SECRET}, and in it the record of the Cloud SQL instance click-counter, which"
+    assert (done.returncode, gone in done.stderr, project.changes) == (2, True, [])
+
+
 def test_teardown_of_another_instance_than_the_recorded_one_is_refused(project):
     others_instance(project)
     project.deployed()
@@ -841,13 +1070,32 @@ def test_teardown_of_another_instance_than_the_recorded_one_is_refused(project):
     project.refused("are in INSTANCE=click-counter", DATABASE="shop", arguments=arguments)
 
 
+def test_name_for_cloud_sql_beside_another_postgres_is_not_ignored(project):
+    others_instance(project)
+    project.deployed(DATABASE_URL=URL)
+    for settings in ({}, {"DATABASE_URL": URL}, {"DATABASE_URL": SOCKETS["host"]}):
+        for variable in ("INSTANCE", "DATABASE", "DATABASE_USER"):
+            words = "the counts are in the Postgres of DATABASE_URL", "run with DATABASE_URL= as well"
+            project.refused(*words, **settings, **{variable: "prod"})
+    project.deployed(INSTANCE="prod", DATABASE_URL="")
+    assert check_password(project) == "prod"
+
+
+def test_short_name_needs_another_for_the_service_account_only_once(project):
+    project.state["services"] = [*SERVICES]
+    project.refused("FUNCTION=likes cannot name the service account", FUNCTION="likes")
+    project.deployed(FUNCTION="likes", SERVICE_ACCOUNT="likes-account")
+    assert project.deployed(FUNCTION="likes") == []
+    project.deployed("--teardown", "--with-database", "--yes", FUNCTION="likes")
+    assert (project.state["accounts"], project.state["secrets"]) == ({}, {})
+
+
 def test_service_account_of_another_name_is_recorded(project):
     project.deployed(SERVICE_ACCOUNT="likes-account")
     assert project.deployed() == []
     project.refused("click-counter was deployed with SERVICE_ACCOUNT=likes-account", SERVICE_ACCOUNT="another")
     project.deployed("--teardown", "--yes")
     assert project.state["accounts"] == {}
-    project.refused("FUNCTION=likes cannot name the service account", FUNCTION="likes")
 
 
 def test_question_is_the_last_chance_also_beside_others(project):
@@ -858,20 +1106,51 @@ def test_question_is_the_last_chance_also_beside_others(project):
     assert project.state == before
 
 
-def test_teardown_of_an_instance_that_failed_to_be_made(project):
+def test_instance_that_failed_is_removed_only_where_it_never_held_anything(project):
+    arguments = ["--teardown", "--with-database", "--yes"]
     project.live()
     project.state["instances"]["click-counter"]["state"] = "FAILED"
-    project.deployed("--teardown", "--with-database", "--yes")
-    assert project.state["instances"] == {}
+    project.refused("click-counter is FAILED", "./deploy.sh --teardown --with-database")
+    project.refused("gcloud sql instances describe click-counter", arguments=arguments)
+    project.cloud.state = GoogleCloud().state
+    interrupted_at(project, "sql instances create")
+    project.state["instances"]["click-counter"]["state"] = "FAILED"
+    project.deployed(*arguments)
+    assert (project.state["instances"], project.state["secrets"]) == ({}, {})
+
+
+def test_teardown_leaves_a_stopped_instance_alone(project):
+    project.live()
+    project.state["instances"]["click-counter"]["state"] = "STOPPED"
+    project.deployed("--teardown", "--yes")
+    assert (list(project.state["instances"]), project.state["functions"]) == (["click-counter"], {})
+    project.refused("click-counter is STOPPED. Start it", arguments=["--teardown", "--with-database", "--yes"])
+
+
+@pytest.mark.parametrize("arguments", [[], ["--teardown", "--with-database", "--yes"]], ids=["deployment", "teardown"])
+def test_instance_that_is_being_deleted_is_waited_for(project, arguments):
+    project.live()
+    project.state["instances"]["click-counter"]["state"] = "PENDING_DELETE"
+    assert project.deploy(*arguments).returncode == 0
+    assert "click-counter is PENDING_DELETE: waiting" in project.outputs
+    if arguments:
+        assert (project.state["instances"], project.state["secrets"]) == ({}, {})
+    else:
+        assert check_password(project) == "click-counter"
 
 
 # --- The rest ---------------------------------------------------------------------------------------------------
 
 
+def test_gcloud_neither_asks_nor_logs_nor_translates(project, tmp_path):
+    (tmp_path / "bin" / "gcloud").write_text("#!/bin/sh\nenv >&2; exit 1")
+    wanted = ["CLOUDSDK_CORE_DISABLE_PROMPTS=1\n", "CLOUDSDK_CORE_DISABLE_FILE_LOGGING=1\n", "\nLC_ALL=C\n"]
+    project.refused(*wanted)
+
+
 @needs_gcloud
 def test_real_gcloud_writes_the_password_to_no_file(tmp_path):
     """It would log the values of its flags, also of those that come from standard input."""
-    assert "\nexport CLOUDSDK_CORE_DISABLE_FILE_LOGGING=1" in (ROOT / "deploy.sh").read_text()
     environment = {**os.environ, "CLOUDSDK_CONFIG": str(tmp_path), "CLOUDSDK_CORE_DISABLE_FILE_LOGGING": "1"}
     command = [GCLOUD, "sql", "users", "create", "u", "--instance=i", "--project=p", "--flags-file=-"]
     subprocess.run(command, input='--password: "hunter2"', text=True, env=environment, capture_output=True)
@@ -924,12 +1203,15 @@ def test_function_that_does_not_count_is_noticed(project, start, on_postgres):
     project.cloud.url = function.url
     done = project.deploy(DATABASE_URL=URL)
     assert done.returncode == 2
-    assert "counts no click (before: no answer, after: no answer)" in done.stderr
+    assert "counts no click: it answers 503" in done.stderr
 
 
 def test_dry_run_tells_looks_from_changes_and_calls_nothing(project):
-    for arguments in (["--dry-run"], ["--dry-run", "--teardown", "--with-database"]):
-        done = project.deploy(*arguments, PROJECT_ID="", COUNTERS="likes,post-*")
+    for arguments, settings in itertools.product(
+        (["--dry-run"], ["--dry-run", "--teardown"], ["--dry-run", "--teardown", "--with-database"]),
+        ({}, {"INSTANCE": "prod", "DATABASE": "likes"}),
+    ):
+        done = project.deploy(*arguments, PROJECT_ID="", COUNTERS="likes,post-*", **settings)
         assert done.returncode == 0
         kinds = {line.split(" ")[0] for line in done.stdout.splitlines()}
         assert kinds == {"look:", "change:"}
