@@ -237,14 +237,12 @@ check_list() { # variable, extended regular expression, example
 }
 
 EXAMPLE='postgresql://USER:PASSWORD@HOST:5432/DATABASE?sslmode=require'
-JUDGE='import sys
-if sys.version_info < (3, 11):
-    sys.exit("DATABASE_URL is read by Python 3.11 or newer, which is not here. Run the first command of README.md")
-import pathlib
+JUDGE='import pathlib, sys
+sys.version_info >= (3, 11) or sys.exit("DATABASE_URL is read by Python 3.11 or newer, which is not here. Install it")
 pathlib.Path.is_file = lambda path: True  # a certificate must be where the function runs
 from db import DATABASE
-socket = DATABASE.arguments.get("unix_sock")
-print(f"socket {socket}" if socket else f"certificate {DATABASE.sslrootcert or str()}")'
+socket, certificate = DATABASE.arguments.get("unix_sock"), DATABASE.sslrootcert
+print(f"socket {socket}" if socket else "" if certificate is None else f"certificate {certificate}")'
 
 # What the function itself, db.py, reads in a URL, into `place`: its socket or its certificate.
 # Nothing of the URL is shown, for in one that is malformed the password may be anywhere.
@@ -271,7 +269,7 @@ read_url() { # URL
     "socket "*PROJECT_ID:* | "socket "*:REGION:*) abort "DATABASE_URL holds a placeholder. Put project and region there" ;;
     "socket /cloudsql/"*) abort "DATABASE_URL names no Cloud SQL instance of $PROJECT_ID. $has" ;;
     "socket "*) abort "DATABASE_URL names a socket of this machine. $has" ;;
-    "certificate " | "certificate /etc/ssl/"*) ;;
+    '' | "certificate /etc/ssl/"*) ;;
     *) [[ "$file" != *..* && "${file#./}" = static/* && -f "$file" ]] ||
       abort "DATABASE_URL: the file of sslrootcert is not uploaded. A certificate is no secret: put it into static/, and\
  write sslrootcert=static/NAME" ;;
@@ -370,13 +368,9 @@ refuse() { # what, which variable chooses another, what else helps
   abort "$1 is there already, and this script did not make it. Choose another name: $2=…${3:-}"
 }
 
-look_at_version() { # the newest one
+look_at_stored() { # in the newest version
   look secrets versions list "$secret" "$project" --limit=1 '--format=value[separator="|"](name.basename(),state)'
   version=${answer%%|*}
-}
-
-look_at_stored() {
-  look_at_version
   case "$answer" in
     *'|DISABLED') abort "version $version of the secret $secret is disabled. Enable it:\
  gcloud secrets versions enable $version --secret=$secret $project" ;;
@@ -479,10 +473,8 @@ look_at_database() {
   else
     [ -n "$given_instance$record_instance" ] || abort "a Cloud SQL instance $INSTANCE is there already, and this script did not\
  make it. INSTANCE=$INSTANCE moves into it, INSTANCE=… with another name makes one"
-    case "$record_made" in
-      '' | no-*) made=no-$created ;;
-      *) made=$created ;;
-    esac
+    made=${record_made:-no-$created}
+    [ "$made" != begun ] || made=$created
     look_at_databases
     [ -n "$record_database" ] || ! has_line "$DATABASE" <<<"$databases" ||
       refuse "the database $DATABASE in the instance $INSTANCE" DATABASE
@@ -546,7 +538,7 @@ store_url() {
   if [ "$url" != "$stored" ]; then
     given=$url
     change secrets versions add "$secret" "$project" --data-file=-
-    look_at_version
+    look_at_stored
   fi
   version=${version:-1}
 }
@@ -599,15 +591,12 @@ attach_database() {
 $of_revision/cloudsql-instances\"],$of_revision/startup-cpu-boost\"],\
 metadata.annotations[\"run.googleapis.com/invoker-iam-disabled\"],spec.traffic[].latestRevision)"
   IFS='|' read -r uri sockets boost unchecked latest <<<"$answer"
-  if [ "$sockets" != "$connection" ]; then
-    if [ -n "$connection" ]; then update+=("--set-cloudsql-instances=$connection"); else update+=(--clear-cloudsql-instances); fi
-  fi
+  [ "$sockets" = "$connection" ] || update=("--set-cloudsql-instances=$connection")
+  [ -z "$sockets" ] || [ -n "$connection" ] || update=(--clear-cloudsql-instances)
   [ "$boost" = true ] || update+=(--cpu-boost)
   [ ${#update[@]} -eq 0 ] || change run services update "$FUNCTION" "--region=$REGION" "$project" "${update[@]}"
-  case "$latest$dry_run" in # after a roll back the old revision would keep the visitors
-    *True* | 1) ;;
-    *) change run services update-traffic "$FUNCTION" "--region=$REGION" "$project" --to-latest ;;
-  esac
+  [[ -n "$dry_run" || "$latest" = *True* ]] || # after a roll back the old revision would keep the visitors
+    change run services update-traffic "$FUNCTION" "--region=$REGION" "$project" --to-latest
 }
 
 # Late, for a policy may forbid it, and then the function works for those who may call it.
@@ -621,11 +610,7 @@ smoke_test() {
   step "one click"
   local said value try key logs="Look at: gcloud functions logs read $FUNCTION --gen2 --region=$REGION $project"
   local curl=(curl --silent --show-error --max-time 30)
-  if [ -n "$dry_run" ]; then
-    show change curl --request POST "https://$FUNCTION-XXXX.run.app/click"
-    return
-  fi
-  [ -n "$uri" ] || abort "the function has no URL. $logs"
+  [ -z "$dry_run" ] || { show change curl --request POST "https://$FUNCTION-XXXX.run.app/click" && return; }
   key=$(random 16 | sed 's/^\(.\{8\}\)\(.\{4\}\)\(.\{4\}\)\(.\{4\}\)/\1-\2-\3-\4-/') # as a UUID; sent again, it counts once
   for try in 1 2 3 4 5 6 7 8 9; do # a new name and new rights take a while
     [ "$try" = 1 ] || sleep 10
@@ -638,7 +623,7 @@ smoke_test() {
       say "no click: COUNTERS names no counter to try, only prefixes"
       break
     fi
-    [ "$try" -lt 9 ] || abort "$uri counts no click: it answers ${said##* }. $logs"
+    [ "$try" -lt 9 ] || abort "${uri:-the function, which has no URL,} counts no click: it answers ${said##* }. $logs"
   done
   printf '%s\n' "$uri"
 }

@@ -9,6 +9,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
+import uuid
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import quote
 
 import pytest
@@ -390,6 +393,15 @@ def test_url_that_is_not_there_any_more_is_asked_for(project, cause):
     project.cloud.silent = ""
     project.deployed(DATABASE_URL=URL)
     assert versions[-1] == {"value": URL, "state": "ENABLED"}
+
+
+def test_another_postgres_does_not_become_an_earlier_cloud_sql_again(project):
+    project.live()
+    project.deployed(DATABASE_URL=URL)
+    project.state["secrets"][SECRET]["versions"][-1]["state"] = "DESTROYED"
+    project.refused("holds no URL. Give DATABASE_URL again, or an empty one")
+    project.deployed(DATABASE_URL="")
+    check_password(project)
 
 
 def test_disabled_version_of_the_secret_is_named(project):
@@ -889,6 +901,7 @@ BAD_URLS = {
     "postgresql://u:hunter2@h/d?sslmode=on": "sslmode must be one of",
     "postgresql://u:hunter2@h/d?sslcert=a.pem": "sslcert and sslkey are not supported",
     "postgresql://u:hunter2@h/d?sslrootcert=main.py": "put it into static/, and write sslrootcert=static/NAME",
+    "postgresql://u:hunter2@h/d?sslrootcert=": "is not uploaded",
     "postgresql://u:hunter2@h/d?sslrootcert=static/hunter.pem": "is not uploaded",
     "postgresql://u:hunter2@h/d?sslrootcert=/workspace/static/hunter.pem": "is not uploaded",
     "postgresql://u:hunter2@h/d?sslrootcert=%2Fhome%2Fhunter%2Fca.pem": "is not uploaded",
@@ -1195,6 +1208,29 @@ def test_prefixes_alone_are_not_clicked(project, start, on_sqlite):
     assert (done.returncode, done.stdout) == (0, f"{function.url}\n")
     assert "COUNTERS names no counter to try" in done.stderr
     assert on_sqlite.values() == {}
+
+
+def test_function_that_is_not_known_everywhere_yet_gets_the_same_click_again(project):
+    keys, statuses = [], [404, 403, 503, 200]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            keys.append((self.path, self.headers["Idempotency-Key"]))
+            self.send_response(statuses[len(keys) - 1])
+            self.end_headers()
+            self.wfile.write(b'{"name": "likes", "value": 7}')
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
+        project.cloud.url = f"http://127.0.0.1:{server.server_port}"
+        done = project.deploy(DATABASE_URL=URL)
+        server.shutdown()
+    assert (done.returncode, "counted: 7" in done.stderr) == (0, True)
+    assert len(keys) == 4
+    assert {(path, str(uuid.UUID(key))) for path, key in keys} == {("/click", keys[0][1])}
 
 
 def test_function_that_does_not_count_is_noticed(project, start, on_postgres):
