@@ -149,13 +149,13 @@ remedy() { # what gcloud said
   esac
 }
 
-has_line() { grep -qxF -- "$1"; } # line; of standard input
+has_line() { [[ $'\n'"$2"$'\n' = *$'\n'"$1"$'\n'* ]]; } # line, lines
 
 has_role() { # role, member, kind of resource, its name and flags
   read -ra group <<<"$3"
   look "${group[@]}" get-iam-policy "${@:4}" '--flatten=bindings[].members' "--filter=bindings.role=$1" \
     '--format=value(bindings.members)'
-  has_line "$2" <<<"$answer"
+  has_line "$2" "$answer"
 }
 
 grant() { # the same
@@ -309,14 +309,12 @@ url='' kind='' made='' connection='' uri='' unchecked='' remove_instance='' look
 enable() { # services
   local service missing=()
   for service in "$@"; do
-    has_line "$service.googleapis.com" <<<"$enabled" || missing+=("$service.googleapis.com")
+    has_line "$service.googleapis.com" "$enabled" || missing+=("$service.googleapis.com")
   done
   [ ${#missing[@]} -gt 0 ] || return 0
   change services enable "${missing[@]}" "$project"
   just_enabled=1
 }
-
-whose() { if [ "$1" = "$2" ]; then echo ours; else echo foreign; fi; } # the answer's mark, our mark
 
 look_around() {
   step "what is there"
@@ -330,7 +328,8 @@ look_around() {
   look_at_function
   # In a list what is missing is missing; to describe it would be refused as if a right were missing.
   look iam service-accounts list "$project" "--filter=email=$account" '--format=value[separator="|"](email,description)'
-  [ -z "$answer" ] || account_is=$(whose "$answer" "$account|$mark")
+  [ -z "$answer" ] || account_is=foreign
+  [ "$answer" != "$account|$mark" ] || account_is=ours
 }
 
 # The secret's labels record what was made, and which Cloud SQL instance the counts are in. Half a record is none.
@@ -350,13 +349,11 @@ look_at_function() {
   local of_function='labels.made_by,labels.secret_version,state,labels.source'
   look functions describe "$FUNCTION" --gen2 "--region=$REGION" "$project" \
     "--format=value[separator=\"|\"]($of_function$(printf ',serviceConfig.environmentVariables.%s' "${SETTINGS[@]}"))"
-  if [ -n "$answer" ]; then
-    IFS='|' read -ra deployed <<<"$answer|end"
-    function_is=$(whose "${deployed[0]}" click-counter)
-  else # every function has a service of its name; one without a function is somebody's
+  [ -z "$answer" ] || IFS='|' read -ra deployed <<<"$answer|end"
+  [ -n "$answer" ] || # every function has a service of its name; one without a function is somebody's
     look run services describe "$FUNCTION" "--region=$REGION" "$project" '--format=value(metadata.name)'
-    [ -z "$answer" ] || function_is=foreign
-  fi
+  [ -z "$answer" ] || function_is=foreign
+  [ "${deployed[0]}" != click-counter ] || function_is=ours
 }
 
 from_record() { # variable, its record, its default
@@ -476,9 +473,9 @@ look_at_database() {
     made=${record_made:-no-$created}
     [ "$made" != begun ] || made=$created
     look_at_databases
-    [ -n "$record_database" ] || ! has_line "$DATABASE" <<<"$databases" ||
+    [ -n "$record_database" ] || ! has_line "$DATABASE" "$databases" ||
       refuse "the database $DATABASE in the instance $INSTANCE" DATABASE
-    [ -n "$record_user" ] || ! has_line "$DATABASE_USER" <<<"$users" ||
+    [ -n "$record_user" ] || ! has_line "$DATABASE_USER" "$users" ||
       refuse "the user $DATABASE_USER in the instance $INSTANCE" DATABASE_USER
   fi
 }
@@ -524,7 +521,7 @@ make_database() {
     change sql instances patch "$INSTANCE" "$project" --deletion-protection
   fi
   step "database $DATABASE"
-  has_line "$DATABASE" <<<"$databases" || change sql databases create "$DATABASE" "--instance=$INSTANCE" "$project"
+  has_line "$DATABASE" "$databases" || change sql databases create "$DATABASE" "--instance=$INSTANCE" "$project"
 }
 
 random() { od -An "-N$1" -tx1 /dev/urandom | tr -d ' \n'; } # bytes, in hexadecimal
@@ -548,7 +545,7 @@ store_url() {
 make_user() {
   step "database user $DATABASE_USER"
   local verb=create
-  if has_line "$DATABASE_USER" <<<"$users"; then
+  if has_line "$DATABASE_USER" "$users"; then
     [ "$version" != "${deployed[1]}" ] || return 0
     verb=set-password
   fi
@@ -708,8 +705,8 @@ remove() {
     change sql instances patch "$INSTANCE" "$project" --no-deletion-protection
     change sql instances delete "$INSTANCE" "$project"
   elif [ -n "$with_database" ] && [ -n "$state" ]; then
-    ! has_line "$DATABASE" <<<"$databases" || change sql databases delete "$DATABASE" "--instance=$INSTANCE" "$project"
-    ! has_line "$DATABASE_USER" <<<"$users" || change sql users delete "$DATABASE_USER" "--instance=$INSTANCE" "$project"
+    ! has_line "$DATABASE" "$databases" || change sql databases delete "$DATABASE" "--instance=$INSTANCE" "$project"
+    ! has_line "$DATABASE_USER" "$users" || change sql users delete "$DATABASE_USER" "--instance=$INSTANCE" "$project"
   fi
   # The last one, for it holds the password and the record of what was made.
   [ "$secret_is" != ours ] || change secrets delete "$secret" "$project"
