@@ -569,8 +569,8 @@ deploy_function() {
   )
   # Files and flags are summed up in a label, so that a second run finds that nothing has changed.
   source=$({
-    sed -n 's/^!\([^*]*[^*/]\)\/\{0,1\}$/\1/p' .gcloudignore | tr '\n' '\0' | xargs -0 -I{} find {} -type f | sort |
-      tr '\n' '\0' | xargs -0 cksum
+    sed -n 's/^!\([^*]*[^*/]\)\/\{0,1\}$/\1/p' .gcloudignore | tr '\n' '\0' |
+      xargs -0 sh -c 'find "$@" -type f' sh | sort | tr '\n' '\0' | xargs -0 cksum
     printf '%s\n' "${flags[@]}"
   } | cksum | tr ' ' -)
   [ "$sets$removes ${deployed[1]} ${deployed[2]} ${deployed[3]}" != " $version ACTIVE $source" ] || return 0

@@ -917,27 +917,21 @@ def test_database_url_that_cannot_work_is_told_from_one_that_can(project):
     assert project.cloud.calls == []
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        URL,
-        "postgresql+pg8000://u:p@[::1]:5432/d?sslmode=verify-full&sslrootcert=system",
-        "postgresql://u:p@h/d?sslrootcert=/etc/ssl/certs/ca-certificates.crt",
-        "postgresql://u:p@h/d?sslrootcert=static/index.html",
-        "postgresql://u:p@h/d?sslrootcert=%2Fworkspace%2Fstatic%2Findex.html",
-        "postgresql://u:DATABASE_PASSWORD1@h/d",
-        "postgresql://u:host=x@h/d",
-    ],
-)
-def test_database_url_that_works_is_taken(project, url):
-    """As the secret and to be read again; the rest of a deployment is the same for all."""
-    others_instance(project)
-    project.cloud.interrupt = (5, "before")
-    project.deploy(DATABASE_URL=url)
-    assert project.state["secrets"][SECRET]["versions"][-1]["value"] == url
-    project.cloud.interrupt = (1, "before")
-    project.deploy()
-    assert project.changes == ["functions deploy click-counter"]
+GOOD_URLS = [
+    URL,
+    "postgresql+pg8000://u:p@[::1]:5432/d?sslmode=verify-full&sslrootcert=system",
+    "postgresql://u:p@h/d?sslrootcert=/etc/ssl/certs/ca-certificates.crt",
+    "postgresql://u:p@h/d?sslrootcert=static/index.html",
+    "postgresql://u:p@h/d?sslrootcert=%2Fworkspace%2Fstatic%2Findex.html",
+    "postgresql://u:DATABASE_PASSWORD1@h/d",
+    "postgresql://u:host=x@h/d",
+]
+
+
+def test_database_url_that_works_is_taken(project):
+    for url in GOOD_URLS:
+        done = project.deploy("--dry-run", DATABASE_URL=f" {url}\n")
+        assert (done.returncode, "sql" in done.stdout) == (0, False), (url, done.stderr)
 
 
 def test_python_that_is_missing_or_too_old_to_read_the_url_is_named(project, tmp_path):
@@ -960,9 +954,9 @@ SOCKETS = {
 }
 
 
-@pytest.mark.parametrize("url", SOCKETS.values(), ids=SOCKETS)
-def test_url_of_the_projects_own_cloud_sql_gets_the_socket_and_the_role_and_nothing_else(project, url):
+def test_url_of_the_projects_own_cloud_sql_gets_the_socket_and_the_role_and_nothing_else(project):
     before = others_instance(project)
+    url = SOCKETS["host"]
     project.refused("100 that the database takes", DATABASE_URL=url, MAX_INSTANCES="60")
     project.deployed(DATABASE_URL=url)
     assert project.state["services_run"]["click-counter"]["sockets"] == ["my-project:us-central1:prod"]
@@ -970,6 +964,13 @@ def test_url_of_the_projects_own_cloud_sql_gets_the_socket_and_the_role_and_noth
     assert project.deployed() == []
     project.deployed("--teardown", "--with-database", "--yes")
     assert project.state["instances"] == {"prod": before}
+
+
+def test_url_of_the_projects_own_cloud_sql_is_known_in_every_spelling(project):
+    for url in SOCKETS.values():
+        done = project.deploy("--dry-run", DATABASE_URL=url)
+        assert "--set-cloudsql-instances=my-project:us-central1:prod" in done.stdout.split()
+        assert "sql instances create" not in done.stdout
 
 
 def test_url_that_readme_tells_to_export_is_still_the_same_database(project):
