@@ -247,9 +247,9 @@ print(f"socket {socket}" if socket else "" if certificate is None else f"certifi
 # What the function itself, db.py, reads in a URL, into `place`: its socket or its certificate.
 # Nothing of the URL is shown, for in one that is malformed the password may be anywhere.
 read_url() { # URL
-  local file python=python3 has="The function has only Cloud SQL's, /cloudsql/$PROJECT_ID:REGION:INSTANCE" only="Take only the URL, without quotes: $EXAMPLE"
+  local file python=python3 only="Take only the URL, without quotes: $EXAMPLE"
   local words='^[A-Za-z ]+=' own_name='^(DATABASE_URL|export |set |[$]env:)|^[A-Za-z_]+ *[=:] *[^a-z]?postgres'
-  local own="^socket /cloudsql/$PROJECT_ID:([a-z0-9-]+):([a-z0-9-]+)(/.*)?$"
+  local has="The function has only Cloud SQL's, /cloudsql/$PROJECT_ID:REGION:INSTANCE" own="^socket /cloudsql/$PROJECT_ID:([a-z0-9-]+):([a-z0-9-]+)(/.*)?$"
   case "$1" in
     psql* | PGPASSWORD=*) abort "DATABASE_URL holds the whole psql command. $only" ;;
     [Jj][Dd][Bb][Cc]:*) abort "DATABASE_URL is written for Java. Write user and password before the host: $EXAMPLE" ;;
@@ -453,6 +453,7 @@ look_at_database() {
       record_instance='' record_made='' record_database='' record_user='' url=''
     fi
     check_record
+    [ "$record_made" != begun ] || record_database='' record_user='' # nothing was made in it yet
     given_instance=$INSTANCE
     INSTANCE=${INSTANCE:-$looked} DATABASE=${DATABASE:-$database} DATABASE_USER=${DATABASE_USER:-$user}
   fi
@@ -669,13 +670,17 @@ plan_removal_of_database() {
     wait_for_instance
     [ -z "$state" ] || look_at_databases
   fi
+  [ "$record_made" != begun ] || DATABASE='' DATABASE_USER='' # nothing was made in it yet
   others=$({ grep -vxF -- "$DATABASE" <<<"$databases"
     grep -vxF -e postgres -e "$DATABASE_USER" <<<"$users" | sed 's/./user &/'; } | grep . | paste -sd, - || :)
   if [ -z "$state" ]; then
     note=", and in it the record of the Cloud SQL instance $INSTANCE, which is not there any more"
   elif [ "${record_made#no}" = "$record_made" ] && [ -z "$others" ]; then
     remove_instance=1
-    plan ours "the Cloud SQL instance $INSTANCE WITH ALL COUNTS AND BACKUPS (database $DATABASE)"
+    plan ours "the Cloud SQL instance $INSTANCE WITH ALL COUNTS AND BACKUPS (database ${DATABASE:-none})"
+  elif [ "$record_made" = begun ]; then
+    plan foreign "the Cloud SQL instance $INSTANCE, or what is in it ($others)"
+    state=''
   else
     plan ours "the database $DATABASE WITH ALL COUNTS, and the user $DATABASE_USER, in the Cloud SQL instance $INSTANCE"
     plan kept "the Cloud SQL instance $INSTANCE and all else in it: ${others:-nothing}"

@@ -688,6 +688,20 @@ def test_two_counters_in_one_project_share_nothing_but_what_they_are_told_to(pro
     assert project.state == first
 
 
+def test_instance_that_another_counter_made_after_a_creation_that_was_forbidden_is_that_counters(project):
+    second = {"FUNCTION": "second-counter", "INSTANCE": "click-counter"}
+    project.cloud.policies = {"addresses"}
+    assert project.deploy(**second).returncode == 2
+    project.cloud.policies = set()
+    project.deployed()
+    before = copy.deepcopy(project.state["instances"])
+    project.refused("the database clicks in the instance click-counter is there already", **second)
+    done = project.deploy("--teardown", "--with-database", "--yes", **second)
+    assert (done.returncode, "(clicks,user clicks), which this script did not make" in done.stderr) == (0, True)
+    assert project.state["instances"] == before
+    assert SECRET in project.state["secrets"]
+
+
 def test_name_of_an_instance_that_is_gone_can_be_exchanged(project):
     """Google keeps the name of a deleted instance for a week."""
     project.live()
@@ -931,7 +945,7 @@ GOOD_URLS = [
 def test_database_url_that_works_is_taken(project):
     for url in GOOD_URLS:
         done = project.deploy("--dry-run", DATABASE_URL=f" {url}\n")
-        assert (done.returncode, "sql" in done.stdout) == (0, False), (url, done.stderr)
+        assert (done.returncode, "gcloud sql" in done.stdout) == (0, False), (url, done.stderr)
 
 
 def test_python_that_is_missing_or_too_old_to_read_the_url_is_named(project, tmp_path):
