@@ -178,9 +178,8 @@ check_settings() {
   well_formed INSTANCE '([a-z][a-z0-9-]{0,62})?' "at most 63 lower-case letters, digits and hyphens"
   for variable in DATABASE DATABASE_USER; do
     well_formed $variable '([a-z_][a-z0-9_-]{0,62})?' "at most 63 lower-case letters, digits, _ and -"
-    case "${!variable}" in
-      postgres | template[01] | cloudsql*) abort "$variable=${!variable} is Cloud SQL's own. Choose another name" ;;
-    esac
+    ! [[ "${!variable}" =~ ^(postgres|template[01]|cloudsql.*)$ ]] ||
+      abort "$variable=${!variable} is Cloud SQL's own. Choose another name"
   done
   [ -z "$teardown" ] || return 0
   well_formed SECRET_LOCATIONS '([a-z0-9-]+(,[a-z0-9-]+)*)?' "regions separated by commas, like europe-west1,europe-west4"
@@ -249,7 +248,8 @@ print(f"socket {socket}" if socket else "" if certificate is None else f"certifi
 read_url() { # URL
   local file python=python3 only="Take only the URL, without quotes: $EXAMPLE"
   local words='^[A-Za-z ]+=' own_name='^(DATABASE_URL|export |set |[$]env:)|^[A-Za-z_]+ *[=:] *[^a-z]?postgres'
-  local has="The function has only Cloud SQL's, /cloudsql/$PROJECT_ID:REGION:INSTANCE" own="^socket /cloudsql/$PROJECT_ID:([a-z0-9-]+):([a-z0-9-]+)(/.*)?$"
+  local has="The function has only Cloud SQL's, /cloudsql/$PROJECT_ID:REGION:INSTANCE"
+  local own="^socket /cloudsql/$PROJECT_ID:([a-z0-9-]+):([a-z0-9-]+)(/.*)?$"
   case "$1" in
     psql* | PGPASSWORD=*) abort "DATABASE_URL holds the whole psql command. $only" ;;
     [Jj][Dd][Bb][Cc]:*) abort "DATABASE_URL is written for Java. Write user and password before the host: $EXAMPLE" ;;
@@ -308,12 +308,10 @@ url='' kind='' made='' connection='' uri='' unchecked='' remove_instance='' look
 
 enable() { # services
   local service missing=()
-  for service in "$@"; do
-    has_line "$service.googleapis.com" "$enabled" || missing+=("$service.googleapis.com")
+  for service in "${@/%/.googleapis.com}"; do
+    has_line "$service" "$enabled" || missing+=("$service")
   done
-  [ ${#missing[@]} -gt 0 ] || return 0
-  change services enable "${missing[@]}" "$project"
-  just_enabled=1
+  [ ${#missing[@]} -eq 0 ] || { change services enable "${missing[@]}" "$project" && just_enabled=1; }
 }
 
 look_around() {
@@ -658,15 +656,10 @@ plan_removal() {
 }
 
 plan_removal_of_database() {
-  local others=''
+  local others
   look_at_instance "$INSTANCE"
   state=${state:-${dry_run:+RUNNABLE}}
-  if [ -n "$state" ] && ! is_of_record; then
-    plan foreign "the Cloud SQL instance $INSTANCE"
-    state=''
-    return
-  fi
-  if [ "$state $record_made" != "FAILED begun" ]; then # which holds nothing
+  if is_of_record && [ "$state $record_made" != "FAILED begun" ]; then # such a one holds nothing
     wait_for_instance
     [ -z "$state" ] || look_at_databases
   fi
@@ -675,12 +668,12 @@ plan_removal_of_database() {
     grep -vxF -e postgres -e "$DATABASE_USER" <<<"$users" | sed 's/./user &/'; } | grep . | paste -sd, - || :)
   if [ -z "$state" ]; then
     note=", and in it the record of the Cloud SQL instance $INSTANCE, which is not there any more"
+  elif ! is_of_record || { [ "$record_made" = begun ] && [ -n "$others" ]; }; then
+    plan foreign "the Cloud SQL instance $INSTANCE"
+    state=''
   elif [ "${record_made#no}" = "$record_made" ] && [ -z "$others" ]; then
     remove_instance=1
     plan ours "the Cloud SQL instance $INSTANCE WITH ALL COUNTS AND BACKUPS (database ${DATABASE:-none})"
-  elif [ "$record_made" = begun ]; then
-    plan foreign "the Cloud SQL instance $INSTANCE, or what is in it ($others)"
-    state=''
   else
     plan ours "the database $DATABASE WITH ALL COUNTS, and the user $DATABASE_USER, in the Cloud SQL instance $INSTANCE"
     plan kept "the Cloud SQL instance $INSTANCE and all else in it: ${others:-nothing}"

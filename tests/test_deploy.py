@@ -697,7 +697,10 @@ def test_instance_that_another_counter_made_after_a_creation_that_was_forbidden_
     before = copy.deepcopy(project.state["instances"])
     project.refused("the database clicks in the instance click-counter is there already", **second)
     done = project.deploy("--teardown", "--with-database", "--yes", **second)
-    assert (done.returncode, "(clicks,user clicks), which this script did not make" in done.stderr) == (0, True)
+    assert (done.returncode, "the Cloud SQL instance click-counter, which this script did not make" in done.stderr) == (
+        0,
+        True,
+    )
     assert project.state["instances"] == before
     assert SECRET in project.state["secrets"]
 
