@@ -485,6 +485,14 @@ def test_every_part_and_state_can_be_styled(show, page):
     assert button(page).locator("svg").evaluate("(svg) => getComputedStyle(svg).fill") == "rgb(7, 8, 9)"
 
 
+def test_count_is_spoken_after_the_visitors_own_press_alone(function, show, page):
+    show(HEART)
+    assert count(page).get_attribute("aria-live") == "off"
+    pressed = "(button) => { button.click(); return button.querySelector('output').ariaLive; }"
+    assert button(page).evaluate(pressed) == "polite"
+    expect(count(page)).to_have_attribute("aria-live", "off")  # for the clicks of others
+
+
 @pytest.mark.parametrize("motion", ["no-preference", "reduce"])
 def test_own_click_bursts_only_where_motion_is_welcome(show, page, motion):
     page.emulate_media(reduced_motion=motion)
