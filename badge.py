@@ -18,6 +18,7 @@ WIDTHS = {  # of Verdana's characters at 11 px: https://github.com/metabolize/an
     for characters, width in {
         "'il": 3.0, "fj ": 3.9, "!t,.": 4.3, "Ir": 4.7, '()-/:;J[]\\|"': 5.0, "csz": 5.8, "?LF": 6.2, "PTYaekovxy": 6.6,
         "Ebdghnpqu0123456789$*_`{}": 7.0, "ABCKRSVXZ&": 7.6, "DGHNOQU": 8.4, "M#+<=>^w~": 9.0, "Wm@": 10.9, "%": 11.9,
+        "жмфшщыюФМ": 9.0, "ЖШЩЫЮ": 11.9,
     }.items()
     for character in characters
 }  # fmt: skip
@@ -26,7 +27,7 @@ WIDE = "\u3000"
 EMOJI_SEQUENCE = re.compile(
     "[\U0001f1e6-\U0001f1ff]{2}|.(?:[\U0001f3fb-\U0001f3ff\ufe0f\u20e3\U000e0020-\U000e007f]|\u200d.)+"
 )
-UNSHOWN = re.compile("[^ -~\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML forbids, and controls
+UNSHOWN = re.compile("[^ -~\xa0-\ud7ff\ue000-\ufffc\U00010000-\U0010ffff]")  # what XML forbids, and controls
 
 
 def label_of(text: str) -> str:
@@ -63,14 +64,16 @@ def svg(label: str, message: str, color: str, title: str = "") -> str:
 
 
 def _width(text: str) -> int:
-    """Return about how wide the text is, in px."""
-    return round(sum(map(_width_of_one, EMOJI_SEQUENCE.sub(WIDE, text))))
+    """Return about how wide the text is, in px: letters in parts as composed ones, one letter for many as many."""
+    forms = (EMOJI_SEQUENCE.sub(WIDE, unicodedata.normalize(form, text)) for form in ("NFC", "NFKC"))
+    return round(max(sum(map(_width_of_one, form)) for form in forms))
 
 
 def _width_of_one(character: str) -> float:
     if unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0
-    return WIDTHS.get(character) or (12 if unicodedata.east_asian_width(character) in "WF" else 8)
+    wide = unicodedata.east_asian_width(character) in "WF" or "\u0d00" <= character <= "\u0d7f"  # Malayalam
+    return WIDTHS.get(character) or (12 if wide else 8)
 
 
 def _text(text: str, middle: float, width: int, ground: str) -> str:

@@ -123,12 +123,14 @@ def database_from(environ: Mapping[str, str]) -> Database:
 
 def _sqlite(url: str) -> Database:
     path = Path(url.removeprefix("sqlite:///")).absolute() if url else HERE / "clicks.sqlite3"
-    if url and (not url.startswith("sqlite:///") or path.name in ("", ":memory:") or path.is_dir()):
+    if url and (not url.startswith("sqlite:///") or path.name in ("", ":memory:")):
         raise SettingError("DATABASE_URL names no SQLite file. Set it to sqlite:///clicks.sqlite3, or leave it out")
-    if not os.access(path.parent, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
+    folder = os.path.isdir(path)  # noqa: PTH112 (this one raises nothing)
+    if folder or not os.access(path.parent, os.W_OK | os.X_OK) or (not os.access(path, os.W_OK) and path.exists()):
+        remedy = "Move that folder away" if folder else "Make its folder, and make both writable"
         raise SettingError(
-            f"DATABASE_URL: {path} cannot be written. Make its folder{' writable' if path.parent.exists() else ''}, "
-            "or keep the counts elsewhere with DATABASE_URL=sqlite:////path/clicks.sqlite3"
+            f"DATABASE_URL: {path} cannot be written. {remedy}, or keep the counts elsewhere with "
+            "DATABASE_URL=sqlite:////path/clicks.sqlite3"
         )
     return Database(sqlite=path)
 
@@ -267,6 +269,7 @@ class NoRoom(Exception):
 TRANSIENT = ("08", "23505", "42P07", "42710", "25006", "25P", "40", "53", "55P03", "57", "58", "XX")
 NO_TABLE = "42P01"
 OUT_OF_RANGE = ("22003", "23514", "IntegrityError")  # Postgres, either way; SQLite
+IDLE_TOO_LONG = "57P05"  # idle_session_timeout
 LASTING = (NO_TABLE, *OUT_OF_RANGE, "SSLCertVerificationError")
 ADVICE = {
     "08P01": "Use a pooler in transaction mode, or none",
@@ -578,9 +581,14 @@ class Postgres:
                 try:
                     return await connection.query(message)
                 except Exception as error:
-                    if explain(error).code != NO_TABLE:
+                    code = explain(error).code
+                    if code == NO_TABLE:
+                        await connection.query(self.PREAMBLE + SCHEMA.read_text())
+                    elif code == IDLE_TOO_LONG:  # since the connection was looked at: nothing of the message was done
+                        self._drop()
+                        connection = await self._connected()
+                    else:
                         raise
-                    await connection.query(self.PREAMBLE + SCHEMA.read_text())
                     return await connection.query(message)
             except Exception as error:
                 failure = explain(error)

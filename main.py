@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import socket
+import string
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -34,7 +35,7 @@ import badge
 import db
 
 KEY = re.compile(r'("?)([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\1')
-ORIGIN = re.compile(r"(?!http:.*:80$|https:.*:443$)https?://(?:[a-z0-9._-]+|\[[0-9a-f:]+\])(?::\d{1,5})?")
+ORIGIN = re.compile(r"(?!http:.*:80$|https:.*:443$)https?://(?:[a-z0-9._-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
 PAGE = re.compile(r"(https?://[^/?#@\\]+)(?:[/?#].*)?")
 
 BODY_LIMIT = 10_000  # bytes of a body that are accepted
@@ -66,17 +67,17 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
     """Read the settings; stop the start with a line that names a malformed one and shows a right one."""
 
     def entries(variable: str, default: str, form: str | re.Pattern[str], example: str) -> list[str]:
-        found = [entry.strip() for entry in environ.get(variable, default).split(",") if entry.strip()]
-        for entry in found:
+        found = [entry.strip(string.whitespace) for entry in environ.get(variable, default).split(",")]
+        for entry in filter(None, found):
             if not re.fullmatch(form, entry):
                 sys.exit(f"{variable}: {entry!r} is malformed. Write it like {variable}={example}")
-        return found
+        return list(filter(None, found))
 
     def number(variable: str, default: str) -> int:
-        found = entries(variable, default, "[0-9]{1,9}", default)
-        if len(found) != 1:
-            sys.exit(f"{variable} must be one number. Write it like {variable}={default}")
-        return int(found[0])
+        text = environ.get(variable, default).strip(string.whitespace)
+        if not re.fullmatch("[0-9]{1,9}", text):
+            sys.exit(f"{variable}: {text!r} is malformed. Write it like {variable}={default}")
+        return int(text)
 
     example = "hello-world-button,post-*"
     names = entries("COUNTERS", "hello-world-button", rf"{db.NAME.pattern}\*?", example)
@@ -144,41 +145,34 @@ def answer(
     return Response(content, status, {**EVERY_ANSWER, **headers}, media_type)
 
 
-def cacheable(call: Call, content: bytes, media_type: str, headers: Mapping[str, str], etag: str = "") -> Response:
+def cacheable(call: Call, content: bytes, media_type: str, headers: Mapping[str, str]) -> Response:
     """Answer with the content, or with 304 where the client names its ETag."""
-    etag = etag or hash_of(content)
+    etag = hashlib.sha256(content).hexdigest()[:32]
     headers = {**headers, "ETag": f'"{etag}"'}
     if parse_etags(call.headers.get("if-none-match")).contains_weak(etag):
-        return answer(b"", None, 304, headers)
+        return answer(b"", None, 304, {name: text for name, text in headers.items() if name != "Content-Encoding"})
     return answer(content, media_type, 200, headers)
 
 
-def hash_of(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:32]
-
-
-def explained(problem: Problem, path: str, headers: Headers) -> Response:
+def explained(problem: Problem, request: Request, headers: Headers) -> Response:
     """Answer with an error in the form that the client can show: a picture, a page, or RFC 9457's JSON."""
-    detail, root, referrer = str(problem), root_of(path), headers.get("referer", "")
-    if path == "/badge.svg":
+    detail = str(problem)
+    if request.scope["path"] == "/badge.svg":
         picture = badge.svg("clicks", problem.title.lower(), badge.COLORS["lightgrey"], detail)
         return answer(picture, "image/svg+xml", problem.status, problem.headers)
     if prefers_html(headers):
-        back = referrer if PAGE.fullmatch(referrer) else root
+        # The way to the counter's own page: a part of the path in front of the function is not known.
+        root = "../" * (request.scope["raw_path"].count(b"/") - 1) or "./"
+        back = headers["referer"] if PAGE.fullmatch(headers.get("referer", "")) else root
         page = ERROR_PAGE.format(*map(html.escape, (problem.title, detail, root, back)))
         return answer(page, "text/html", problem.status, {**EVERY_PAGE, **problem.headers})
     content = json.dumps({"title": problem.title, "status": problem.status, "detail": detail})
     return answer(content, "application/problem+json", problem.status, problem.headers)
 
 
-def root_of(path: str) -> str:
-    """Return the way from this page to the counter's own; a part of the path in front of the function is not known."""
-    return "../" * (path.count("/") - 1) or "./"
-
-
 def prefers_html(headers: Headers) -> bool:
     accept = headers.get("accept", "").lower()
-    if "html" not in accept:  # as in most clicks; to parse it takes a tenth of a click's time
+    if "text/" not in accept:  # as for most clicks: to parse it takes a tenth of a click's time
         return False
     types = ("application/json", "application/problem+json", "text/html")
     return parse_accept_header(accept, MIMEAccept).best_match(types) == "text/html"
@@ -211,6 +205,8 @@ async def body_of(request: Request, headers: Headers) -> bytes:
     except (TimeoutError, ClientDisconnect):
         if size <= BODY_LIMIT:  # else it is too large anyway
             raise Problem(400, "The body did not arrive. Send none.", {"Connection": "close"}) from None
+    if len(request.headers.getlist("x-forwarded-for")) > 1 and "transfer-encoding" in headers:
+        raise Problem(400, "Send no trailer.")  # it would stand among the headers, and name another address
     if size > BODY_LIMIT:
         raise Problem(413, f"Send at most {BODY_LIMIT} bytes, or no body.", {"Connection": "close"})
     return body
@@ -232,7 +228,7 @@ class AddressLimit:
 
     limit: int
     minute: int = 0
-    clicks: dict[int, int] = field(default_factory=dict)
+    clicks: dict[bytes, int] = field(default_factory=dict)
 
     def check(self, headers: Headers) -> None:
         """Count a click of the address that Cloud Run has seen; raise 429 where it has had its clicks."""
@@ -251,15 +247,13 @@ class AddressLimit:
             self.clicks[address] = clicks + 1
 
 
-def address_of(headers: Headers) -> int | None:
+def address_of(headers: Headers) -> bytes | None:
     """Return the IPv4 address, or an IPv6 address's first 64 bits, of X-Forwarded-For's last entry."""
     try:
         address = ipaddress.ip_address(headers["x-forwarded-for"].rpartition(",")[2].strip())
     except (KeyError, ValueError):
         return None
-    if address.version == 6 and not address.ipv4_mapped:
-        return (int(address) >> 64) + 2**32  # beside the IPv4 addresses
-    return int(address) & (2**32 - 1)
+    return (getattr(address, "ipv4_mapped", None) or address).packed[:8]
 
 
 ADDRESS_LIMIT = AddressLimit(SETTINGS.clicks_per_minute)
@@ -324,7 +318,10 @@ Route = Callable[[Call], Awaitable[Response]]
 
 async def click(call: Call) -> Response:
     """Count one click; a form's visitor is sent back to the page."""
-    name, key, page = name_of(call), key_of(call.headers), return_of(call)
+    page = return_of(call)
+    if page != "./":  # where the page of an error leads back to; another site's form tells only its origin
+        call.headers["referer"] = page
+    name, key = name_of(call), key_of(call.headers)
     ADDRESS_LIMIT.check(call.headers)
     count = await db.click(name, key, None if name in SETTINGS.exact else SETTINGS.max_counters)
     if prefers_html(call.headers):
@@ -385,26 +382,24 @@ async def health(call: Call) -> Response:
     return answer('{"status": "ok"}', "application/json")
 
 
-async def file(media_type: str, plain: bytes, zipped: bytes, etag: str, call: Call) -> Response:
+async def file(media_type: str, plain: bytes, zipped: bytes, call: Call) -> Response:
     headers = {"Cache-Control": "public, max-age=300", "Vary": "Accept-Encoding"}
     headers |= EVERY_PAGE if media_type == "text/html" else {}
-    if parse_accept_header(call.headers.get("accept-encoding"), Accept)["gzip"]:
-        return cacheable(call, zipped, media_type, headers | {"Content-Encoding": "gzip"}, f"{etag}-gzip")
-    return cacheable(call, plain, media_type, headers, etag)
+    accepted = parse_accept_header(call.headers.get("accept-encoding"), Accept)
+    if accepted.best_match(("gzip", "identity")) == "gzip":
+        return cacheable(call, zipped, media_type, headers | {"Content-Encoding": "gzip"})
+    return cacheable(call, plain, media_type, headers)
 
 
 def files(folder: Path) -> dict[str, dict[str, Route]]:
-    """Return a route for each file, which is read now: no path that a client sends ever gets to the file system.
-
-    ETags are made of the content, for the platform's build sets every file's time to 1980.
-    """
+    """Return a route for each file, which is read now: no path that a client sends ever gets to the file system."""
     types = mimetypes.MimeTypes()  # the same on every machine, without its /etc/mime.types
     types.add_type("text/plain", ".ts")  # else a film
     routes: dict[str, dict[str, Route]] = {}
     for path in filter(Path.is_file, folder.rglob("*")):
         content = path.read_bytes()
         media_type = types.guess_type(path.name)[0] or "application/octet-stream"
-        route = partial(file, media_type, content, gzip.compress(content), hash_of(content))
+        route = partial(file, media_type, content, gzip.compress(content, mtime=0))
         routes[f"/{path.relative_to(folder).as_posix()}"] = {"GET": route}
     return routes
 
@@ -423,16 +418,16 @@ ROUTES["/"] = ROUTES["/index.html"]
 
 async def dispatch(request: Request, headers: Headers) -> Response:
     """Answer a request, or raise what is wrong with it."""
-    path, version, query = (request.scope[part] for part in ("path", "http_version", "query_string"))
+    version, query = request.scope["http_version"], request.scope["query_string"]
     if version == "0.9":  # what the parser makes of a first line without a version
         raise Problem(400, "Speak HTTP/1.1.")
     body = await body_of(request, headers)
     method = "GET" if request.method == "HEAD" else request.method
     if method not in ("GET", "OPTIONS"):
         check_origin(headers)
-    routes = ROUTES.get(path)
+    routes = ROUTES.get(request.scope["path"])
     if routes is None:
-        raise Problem(404, f"There is no such page. The counter's page is at {root_of(path)}")
+        raise Problem(404, "There is nothing at this address. The counter has a page, /, and takes POST /click.")
     if method in routes:
         fields = fields_of(query)
         names = [value for field, value in fields if field == "name"]
@@ -457,7 +452,7 @@ async def handler(request: Request) -> Response:
         problem = Problem(409, str(error), {"Retry-After": "3600"})  # the owner may have made room by then
     except db.AtLimit as error:
         problem = Problem(409, str(error))
-    return explained(problem, request.scope["path"], headers)
+    return explained(problem, request, headers)
 
 
 # --- On the owner's machine -------------------------------------------------------------------------------------
@@ -474,22 +469,21 @@ def prepare_local_start() -> None:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", str(error)).partition(" (")[0].rstrip(".")
         sys.exit(f"{host}:{port} cannot be used: {reason}. Write HOST=127.0.0.1 PORT=8081 before the command.")
-    if host == "0.0.0.0":  # noqa: S104
-        host = "all addresses of this machine; write HOST=127.0.0.1 before the command to keep others out"
+    everywhere = host == "0.0.0.0"  # noqa: S104
+    place = "all addresses of this machine; write HOST=127.0.0.1 before the command to keep others out"
     words = (
-        f"The counter is at http://localhost:{port}/ and keeps its counts in {db.DATABASE.place}.\n"
-        f"It listens on {host}. Ctrl+C stops it."
+        f"The counter is at http://{'localhost' if everywhere else host}:{port}/, its counts in {db.DATABASE.place}.\n"
+        f"It listens on {place if everywhere else host}. Ctrl+C stops it."
     )
+
+    def in_worker() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it answers first what it has begun
+        print(words, flush=True)
+
     # The framework forks when it listens. Its master process takes the end of a terminal for a wish to reload.
-    ends = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN  # which nohup sets
-    os.register_at_fork(
-        after_in_child=lambda: print(words, flush=True),
-        after_in_parent=lambda: signal.signal(signal.SIGHUP, terminate if ends else signal.SIG_IGN),
-    )
-
-
-def terminate(*_: object) -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
+    hang_up = signal.getsignal(signal.SIGHUP)
+    ends = signal.SIG_IGN if hang_up == signal.SIG_IGN else lambda *_: signal.raise_signal(signal.SIGTERM)  # nohup
+    os.register_at_fork(after_in_child=in_worker, after_in_parent=lambda: signal.signal(signal.SIGHUP, ends))
 
 
 prepare_local_start()

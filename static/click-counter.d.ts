@@ -29,24 +29,7 @@ export interface ClickCounterEvents {
   "click-counter-missing": CustomEvent<{ name: string; reason: string }>;
 }
 
-interface ClickCounterAttributes {
-  name?: string;
-  readonly?: boolean;
-  once?: boolean;
-  format?: string;
-  history?: boolean;
-  children?: unknown;
-  class?: string;
-  className?: string;
-  id?: string;
-  key?: string | number;
-  lang?: string;
-  ref?: unknown;
-  slot?: string;
-  style?: unknown;
-}
-
-type ClickCounterHandlers = {
+type ClickCounterProperties = Partial<Pick<ClickCounter, "name" | "readonly" | "once" | "format" | "history">> & {
   [Event in keyof ClickCounterEvents as `on${Event}`]?: (event: ClickCounterEvents[Event]) => void;
 };
 
@@ -54,14 +37,15 @@ declare global {
   interface HTMLElementTagNameMap {
     "click-counter": ClickCounter;
   }
-  interface HTMLElementEventMap extends ClickCounterEvents {}
+  interface GlobalEventHandlersEventMap extends ClickCounterEvents {}
 }
 
 // @ts-ignore: only where there is React
 declare module "react" {
   namespace JSX {
     interface IntrinsicElements {
-      "click-counter": ClickCounterAttributes & ClickCounterHandlers;
+      // @ts-ignore: likewise
+      "click-counter": ClickCounterProperties & DetailedHTMLProps<HTMLAttributes<ClickCounter>, ClickCounter>;
     }
   }
 }

@@ -1,6 +1,6 @@
 // <click-counter>: a button and its count, on any page.
 
-import { Delivery, isRefusal, request, server, setCounted, urlOf } from "./clicks.js";
+import { Delivery, isRefusal, request, server, urlOf } from "./clicks.js";
 
 const SOONEST = 4e3; // ms
 const LATEST = 60e3; // ms
@@ -13,11 +13,6 @@ const ENGLISH = {
   clicks: (digits, number) => (number === 1 ? "1 click" : `${digits} clicks`),
   waiting: (clicks, number) =>
     `${clicks} ${number === 1 ? "is" : "are"} waiting. Counted as soon as the server can be reached.`,
-  full: (clicks, number) => `${clicks} ${number === 1 ? "is" : "are"} waiting. There is no room for a new counter yet.`,
-  refused: (clicks) => `${clicks} could not be counted.`,
-  forbidden: () => "This site may only show the count.",
-  again: () => "You have pressed this already. It counts once.",
-  missing: () => "There is no such counter.",
   unreadable: () => "The count cannot be read just now.",
 };
 
@@ -38,17 +33,23 @@ class Counters {
   }
 
   press(element, counter, name) {
-    const again = element.once && this.isPressed(counter, name);
+    const again = element.once && this.isPressed(counter);
     Object.assign(counter, { pressed: element, refused: 0, again });
-    if (again) this.changed();
-    else delivery.add(name, element.once && options().keyFor(name));
+    // What is said already is said once more.
+    if (again) element.tell([]);
+    else delivery.add(name, element.once && options().keyFor(this.#namesOf(counter)));
+    this.changed();
     return !again;
   }
 
-  isPressed(counter, name) {
-    options().keyFor(name); // stored now, read again at the press
-    const isWaiting = (click) => click.once && this.of(click.name) === counter;
-    return options().isCounted(name) || options().isCounted(counter.name) || delivery.clicks().some(isWaiting);
+  isPressed(counter) {
+    const names = this.#namesOf(counter);
+    return options().isCounted(names) || delivery.clicks().some(({ name, once }) => once && names.includes(name));
+  }
+
+  // The default counter goes by its name and without.
+  #namesOf({ name }) {
+    return name === this.#default ? [name, ""] : [name];
   }
 
   // Answers overtake one another: a lower count is news only if it was asked for later.
@@ -68,14 +69,13 @@ class Counters {
 
   miss(name, reason) {
     const counter = this.of(name);
-    if (!counter.missing) hint(404, `COUNTERS=…,${name}`);
+    if (!counter.missing) advise(404, name, reason);
     counter.missing = true;
     announce(counter, "missing", { reason });
   }
 
   counted(click, answer, started) {
     this.show(answer, started, click.name);
-    if (click.once && answer.name === this.#default) setCounted("");
     announce(this.of(answer.name), "counted", { value: answer.value }, true);
     poller.hurry();
   }
@@ -84,7 +84,7 @@ class Counters {
     const counter = this.of(click.name);
     counter.refused += 1;
     counter.forbidden = status === 403 && server.origin !== location.origin;
-    if (counter.forbidden) hint(403, `ALLOWED_ORIGINS=${location.origin}`);
+    if (counter.forbidden) advise(403);
     announce(counter, "refused", { reason }, true);
   }
 
@@ -126,10 +126,8 @@ class Counters {
   }
 }
 
-function hint(status, setting) {
-  const isFile = location.protocol === "file:" && status === 403;
-  const advice = isFile ? "A file cannot click: serve it, too" : `The owner of ${server} must set ${setting}`;
-  console.warn(`<click-counter> ${status}. ${advice}`);
+function advise(...problem) {
+  import("./options.js").then((module) => module.advise(...problem));
 }
 
 function speakerOf({ elements, pressed }) {
@@ -265,7 +263,7 @@ sheet.replaceSync(`
     align-items: center;
     gap: 0.45em;
   }
-  .waiting {
+  :host(:state(waiting)) button {
     border-style: dashed;
   }
   [part="heart"] {
@@ -287,6 +285,7 @@ sheet.replaceSync(`
     min-inline-size: 1ch;
     font-variant-numeric: tabular-nums;
     overflow-wrap: anywhere;
+    unicode-bidi: plaintext;
   }
   [part="note"] {
     flex-basis: 100%;
@@ -294,7 +293,10 @@ sheet.replaceSync(`
     text-align: -webkit-match-parent;
     text-align: match-parent;
   }
-  [part="note"]:empty, .unseen {
+  [part="note"]:empty {
+    position: absolute;
+  }
+  .unseen {
     position: absolute;
     inline-size: 1px;
     block-size: 1px;
@@ -319,7 +321,7 @@ sheet.replaceSync(`
   }`);
 
 function make(tag, attributes = {}, ...content) {
-  const isDrawn = tag === "svg" || tag === "path";
+  const isDrawn = /svg|path/.test(tag);
   const element = isDrawn ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   for (const [attribute, value] of Object.entries(attributes)) element.setAttribute(attribute, value);
   element.append(...content);
@@ -349,10 +351,10 @@ function need(file) {
 
 const options = () => need("./options.js");
 
-// It writes nothing outside its shadow before the first answer: a framework may still be hydrating.
+// It writes nothing outside its shadow before the first answer.
 class ClickCounter extends HTMLElement {
   static observedAttributes = ["name", "readonly", "once", "format", "history"];
-  static server = server;
+  static from = import.meta.url;
 
   #slot = make("slot");
   #svg = make("svg", { viewBox: "0 0 24 24", "aria-hidden": true }, make("path", { d: HEART }));
@@ -367,6 +369,7 @@ class ClickCounter extends HTMLElement {
   #content = {};
   #history;
   #written = [""];
+  #isNew;
 
   constructor() {
     super();
@@ -378,6 +381,7 @@ class ClickCounter extends HTMLElement {
       if (!event.defaultPrevented) this.#press();
       event.preventDefault(); // inside a link, too
     });
+    this.#button.addEventListener("auxclick", (event) => event.preventDefault());
     this.#button.addEventListener("keydown", (event) => {
       if (event.repeat && event.key === "Enter") event.preventDefault();
     });
@@ -389,12 +393,9 @@ class ClickCounter extends HTMLElement {
   }
 
   connectedCallback() {
-    for (const property of [...ClickCounter.observedAttributes, "value"].filter((property) =>
-      Object.hasOwn(this, property),
-    )) {
-      const value = this[property];
+    for (const [property, value] of Object.entries(this).filter(([property]) => property in ClickCounter.prototype)) {
       delete this[property];
-      if (property !== "value") this[property] = value;
+      Reflect.set(this, property, value); // `value` stays as it is
     }
     connected.add(this);
     this.refresh();
@@ -413,6 +414,7 @@ class ClickCounter extends HTMLElement {
   }
 
   rejoin() {
+    this.#isNew = true;
     this.#counter?.elements.delete(this);
     this.#counter = counters.of(this.#name());
     this.#counter.elements.add(this);
@@ -426,17 +428,18 @@ class ClickCounter extends HTMLElement {
   }
 
   tell(sentences) {
-    const more = this.#isPlain() ? undefined : options();
-    const isPressed = this.once && more && counters.isPressed(this.#counter, this.#name());
-    const isWaiting = this.#counter.waiting > 0;
+    this.#isNew = false;
+    this.#write();
+    const more = this.#isPlain() && sentences.every(([note]) => ENGLISH[note]) ? undefined : options();
+    const isPressed = this.once && more && counters.isPressed(this.#counter);
     this.#setState("pressed", isPressed);
-    this.#setState("waiting", isWaiting);
-    this.#button.classList.toggle("waiting", isWaiting);
+    this.#setState("waiting", this.#counter.waiting);
     more?.showPressed(this, this.#button.isConnected ? this.#button : this.#content.button, isPressed);
-    const notes = more?.notesIn(languageOf(this), () => counters.changed()) ?? ENGLISH;
+    const notes = { ...ENGLISH, ...more?.notesIn(languageOf(this), () => counters.changed()) };
     const { lang, dir = "ltr", locale = lang } = notes;
     for (const place of [this.#note, this.#label]) Object.assign(place, { lang, dir });
     const text = sentences
+      .filter(([note]) => notes[note])
       .map(([note, number]) => notes[note](notes.clicks(number.toLocaleString(locale), number), number))
       .join(" ");
     if (this.#note.textContent !== text) this.#note.textContent = text;
@@ -454,7 +457,7 @@ class ClickCounter extends HTMLElement {
   #look() {
     if (!this.firstElementChild) return { isEmpty: !this.textContent.trim() };
     const content = need("./content.js");
-    content?.listen(this, () => this.#press());
+    content?.listen(this, (name) => this.#press(name));
     content?.dress(this, LOOK);
     return content?.look(this) ?? { hasControl: true, isUnknown: true };
   }
@@ -493,17 +496,19 @@ class ClickCounter extends HTMLElement {
     if (isOther && value !== null) announce({ ...this.#counter, elements: [this] }, "value", { value });
   }
 
-  // A translator's text stays until there is other news.
+  // What another script writes instead, as translators do, stays until there is other news.
   #write() {
     const { value } = this.#counter;
     const { output: place = this.#output } = this.#content;
     const more = this.#isPlain() ? undefined : options();
-    if (this.format && !more) return;
+    if ((this.format && !more) || (this.#isNew && this.#content.output)) return;
     const text =
       value === null ? "" : (more?.written(value, this.format || "{}", languageOf(this)) ?? value.toLocaleString());
-    const [before, where] = this.#written;
-    this.#written = [text, place];
-    if (text !== before || (text && place !== where)) place.textContent = text;
+    const [before, where, at, times] = this.#written;
+    const now = performance.now();
+    if (text === before && (!text || place === where || (times > 2 && now - at < SPOKEN))) return;
+    this.#written = [text, place, now, text === before && now - at < SPOKEN ? times + 1 : 0];
+    place.textContent = text;
   }
 
   #updateHistory() {
@@ -511,14 +516,18 @@ class ClickCounter extends HTMLElement {
     else this.#history?.update(urlOf("history", [this.#name()]));
   }
 
-  #press() {
+  #press(name = this.#name()) {
     if (this.readonly) return;
-    if (this.once && !options()) return void modules["./options.js"].then(() => options() && this.#press());
+    if (this.once && !options()) {
+      const press = () => this.#press(name);
+      modules["./options.js"].then(() => (options() ? press() : setTimeout(press, SOONEST)));
+      return;
+    }
     this.#output.ariaLive = "polite";
     setTimeout(() => (this.#output.ariaLive = "off"), SPOKEN);
     this.#button.classList.remove("burst");
     this.#button.getBoundingClientRect();
-    this.#button.classList.toggle("burst", counters.press(this, this.#counter, this.#name()));
+    this.#button.classList.toggle("burst", counters.press(this, counters.of(name), name));
   }
 }
 
@@ -542,7 +551,7 @@ const poller = new Poller();
 const there = customElements.get("click-counter");
 
 if (there) {
-  import("./options.js").then(({ warn }) => warn(there.server, import.meta.url));
+  import("./options.js").then(({ warn }) => warn(there.from, import.meta.url));
 } else {
   customElements.define("click-counter", ClickCounter);
   delivery.start();

@@ -78,6 +78,8 @@ function readClick(key) {
 
 // An item for each: tabs overwrite each other's list.
 class Outbox extends Map {
+  #settled = new Set(); // another script may put them back
+
   add(click, isOwn) {
     this.set(click.key, { ...click, isOwn, since: performance.now() });
   }
@@ -88,6 +90,7 @@ class Outbox extends Map {
 
   remove(key) {
     this.delete(key);
+    this.#settled.add(key);
     remove(OUTBOX + key);
   }
 
@@ -96,7 +99,7 @@ class Outbox extends Map {
     const keys = new Set(items.map((item) => item.slice(OUTBOX.length)));
     for (const [key, { isOwn }] of this) if (!isOwn && !keys.has(key)) this.delete(key);
     const found = [...keys]
-      .filter((key) => !this.has(key))
+      .filter((key) => !this.has(key) && !this.#settled.has(key))
       .map(readClick)
       .filter(Boolean);
     for (const click of found.sort((a, b) => a.born - b.born)) {
@@ -193,7 +196,7 @@ export class Delivery {
   }
 
   async #take(click, response, started) {
-    const retryAfter = response.headers.get("Retry-After") * 1e3 || 0;
+    const retryAfter = Math.max(response.headers.get("Retry-After") * 1e3 || 0, 0);
     if (!response.ok && !isRefusal(response)) return this.#backOff(click, retryAfter);
     const answer = await response.json();
     if (response.ok && !Number.isInteger(answer.value)) throw new TypeError("There is no count in the answer.");
@@ -203,8 +206,7 @@ export class Delivery {
   }
 
   #settle(click, status, reason, answer, started) {
-    if (click.once && (answer || !status))
-      for (const name of [click.name, answer?.name ?? click.name]) setCounted(name);
+    if (click.once && (answer || !status)) for (const { name } of [click, answer || click]) setCounted(name);
     this.#outbox.remove(click.key);
     if (answer) this.#listener.counted(click, answer, started);
     else this.#listener.refused(click, status, reason);

@@ -1,14 +1,17 @@
 // The page's own form, button and output inside a <click-counter>. Loaded where there are elements inside.
 
-const BUTTON = "button, [type=submit], [role=button]";
+const BUTTON = "button, input:is([type=submit], [type=button], [type=image]), [role=button]";
 const CONTROL = `${BUTTON}, a[href], summary`;
+
+const UNSEEN = ["noscript", "script", "style", "template"];
 
 // What is shown inside, also what comes through the slots of a component around it.
 function nodesIn(parent) {
   const slotted = parent.localName === "slot" ? parent.assignedNodes() : [];
   return [...(slotted.length ? slotted : parent.childNodes)].flatMap((child) => {
     if (child instanceof Text) return child.data.trim() ? [child] : [];
-    return child instanceof Element && child.localName !== "noscript" ? [child, ...nodesIn(child)] : [];
+    if (!(child instanceof Element) || UNSEEN.includes(child.localName)) return [];
+    return child.localName === "slot" ? nodesIn(child) : [child, ...nodesIn(child)];
   });
 }
 
@@ -27,13 +30,19 @@ function isForm(node) {
 export function look(element) {
   const nodes = nodesIn(element);
   const form = nodes.find((node) => isForm(node) && addressOf(node));
+  for (const { localName } of nodes.filter((node) => node.matches?.(":not(:defined)")))
+    customElements.whenDefined(localName).then(() => element.refresh());
   return {
     isEmpty: !nodes.length,
-    hasControl: nodes.some((node) => node.matches?.(CONTROL) || node.shadowRoot?.querySelector(CONTROL)),
+    hasControl: nodes.some(isControl),
     button: nodes.find((node) => node.matches?.(BUTTON)),
     output: nodes.find(({ localName }) => localName === "output"),
     name: form && addressOf(form).searchParams.get("name"),
   };
+}
+
+function isControl(node) {
+  return node.matches?.(CONTROL) || [...(node.shadowRoot?.querySelectorAll("*") ?? [])].some(isControl);
 }
 
 const heard = new WeakSet();
@@ -44,9 +53,11 @@ export function listen(element, press) {
   if (heard.has(element)) return;
   heard.add(element);
   element.addEventListener("click", (event) => click(element, event, press));
-  element.addEventListener("submit", (event) => submit(event, press));
+  element.addEventListener("auxclick", (event) => controlOf(element, event) && event.preventDefault());
+  element.addEventListener("submit", (event) => submit(element, event, press));
   element.addEventListener("keydown", (event) => {
-    if (event.repeat && event.key === "Enter" && controlOf(element, event)) event.preventDefault();
+    const isPress = controlOf(element, event) || event.composedPath()[0].localName === "input";
+    if (event.repeat && event.key === "Enter" && isPress) event.preventDefault();
   });
 }
 
@@ -67,24 +78,27 @@ function click(element, event, press) {
   if (!form) {
     event.preventDefault();
     press();
-  } else if (addressOf(form) && control.form === form && control.type === "submit") {
+  } else if (addressOf(form) && control.form === form && ["submit", "image"].includes(control.type)) {
     event.preventDefault();
     form.requestSubmit(control);
   }
 }
 
-function submit(event, press) {
-  if (event.defaultPrevented || !addressOf(event.target)) return;
+function submit(element, event, press) {
+  const address = addressOf(event.target);
+  if (event.defaultPrevented || !address) return;
   event.preventDefault();
-  press();
+  press(element.name || (address.searchParams.get("name") ?? ""));
 }
 
 const sheets = new Map(); // by their text
 
-// Buttons of the page's own look like the element's, but `:where` gives way to any rule of the page.
+// Buttons of the page's own look like the element's. `:where` gives way to any rule of the page but those in a layer; so
+// one with a class is left alone.
 export function dress(element, look) {
   const root = element.getRootNode();
-  const text = look(":where(click-counter button)");
+  const text = `${look(":where(click-counter button:not([class]))")}
+    click-counter[readonly] :is(form, ${BUTTON}) { display: none }`;
   if (!sheets.has(text)) sheets.set(text, new CSSStyleSheet());
   const sheet = sheets.get(text);
   if (root.adoptedStyleSheets?.includes(sheet)) return;

@@ -95,7 +95,7 @@ function showPreview() {
 
 function showLines() {
   const isName = name.checkValidity();
-  hint("hint", !isName, NAME_HINT);
+  hint("hint", name.value && !isName, NAME_HINT);
   hint("page-hint", page.value && !isPage(), PAGE_HINT);
   hint("format-hint", format.value && !isFormat(), FORMAT_HINT);
   for (const choice of document.querySelectorAll(".colors")) choice.hidden = !colored.checked;

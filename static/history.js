@@ -82,7 +82,7 @@ const STYLE = `
       forced-color-adjust: none;
       border-color: CanvasText;
     }
-    rect, rect:last-of-type {
+    rect, rect:last-of-type:not(.none) {
       fill: CanvasText;
       fill-opacity: 1;
     }

@@ -1,28 +1,41 @@
 // What a plain button does without: `once`, words around the count, and other languages than English.
 
-import { isKey, newKey, onceItem, read, server, write } from "./clicks.js";
+import { isKey, newKey, onceItem, read, server, setCounted, write } from "./clicks.js";
 
 const LANGUAGES = ["de"]; // each has a file like notes.de.js, which only pages in that language load
 const loaded = new Map(); // notes by language
 
 // --- once: for each counter one key of this visitor, until it is counted --------------------------------------------
 
-export function isCounted(name) {
+// The names are all that a counter goes by. Its key is stored when it is first shown, and read again at the press.
+export function isCounted(names) {
+  const isSo = names.some(isCountedAs);
+  if (!isSo) keyFor(names);
+  for (const name of names) if (isSo && !isCountedAs(name)) setCounted(name);
+  return isSo;
+}
+
+function isCountedAs(name) {
   return read(onceItem(name)).counted === true;
 }
 
 // Two tabs that open together each write a key: both must send the one that is there in the end.
-export function keyFor(name) {
-  if (!isKey(read(onceItem(name)).key) && !isCounted(name)) write(onceItem(name), { key: newKey() });
-  return read(onceItem(name)).key;
+export function keyFor(names) {
+  const key = names.map((name) => read(onceItem(name)).key).find(isKey) ?? newKey();
+  for (const name of names) if (read(onceItem(name)).key !== key) write(onceItem(name), { key });
+  return read(onceItem(names[0])).key;
 }
+
+const marked = new WeakSet();
 
 // A button of the page's own is marked only after the first answer or press, as its framework may still compare the page
 // with what its server has sent.
 export function showPressed(element, button, isPressed) {
   const isOurs = button?.getRootNode() === element.shadowRoot;
-  if (element.once && (isOurs || isPressed || element.value !== null)) button?.setAttribute("aria-pressed", isPressed);
-  else if (isOurs) button.removeAttribute("aria-pressed");
+  if (button && element.once && (isOurs || isPressed || element.value !== null)) {
+    button.setAttribute("aria-pressed", isPressed);
+    marked.add(button);
+  } else if (marked.delete(button)) button.removeAttribute("aria-pressed");
 }
 
 // --- Words ----------------------------------------------------------------------------------------------------------
@@ -40,18 +53,27 @@ function localeOf(language) {
 // language.
 export function written(number, format, language) {
   const locale = /\p{L}{2}/u.test(format) ? localeOf(language) : undefined;
-  const [, one, many] = /^(.*\{\}.*)\|(.*\{\}.*)$/s.exec(format) ?? [];
+  const [, one, many] = /^([^|]+)\|([^|]*\{\}[^|]*)$/.exec(format) ?? [];
   const form = new Intl.PluralRules(locale).select(number) === "one" ? one : many;
-  return (form ?? format).replace("{}", number.toLocaleString(locale));
+  return (form ?? format).replaceAll("{}", number.toLocaleString(locale));
 }
+
+// In English, beside what click-counter.js says itself.
+const RARE = {
+  full: (clicks, number) => `${clicks} ${number === 1 ? "is" : "are"} waiting. There is no room for a new counter yet.`,
+  refused: (clicks) => `${clicks} could not be counted.`,
+  forbidden: () => "This site may only show the count.",
+  again: () => "You have pressed this already. It counts once.",
+  missing: () => "There is no such counter.",
+};
 
 // The notes of a language and how it writes numbers, if they are there by now; else they are loaded, and `arrived` is
 // called.
 export function notesIn(language, arrived) {
   const [main] = language.toLowerCase().split(/[-_]/);
-  if (!LANGUAGES.includes(main)) return undefined;
+  if (!LANGUAGES.includes(main)) return RARE;
   if (!loaded.has(main)) load(main).then(arrived, () => loaded.delete(main));
-  return loaded.get(main) && { ...loaded.get(main), locale: localeOf(language) };
+  return loaded.get(main) ? { ...loaded.get(main), locale: localeOf(language) } : RARE;
 }
 
 async function load(main) {
@@ -59,11 +81,22 @@ async function load(main) {
   loaded.set(main, (await import(`./notes.${main}.js`)).default);
 }
 
+// --- To the owner, in the console -----------------------------------------------------------------------------------
+
+function tell(problem) {
+  console.warn(`<click-counter> ${problem}`);
+}
+
+// The origin may not click, or there is no such counter.
+export function advise(status, name, reason) {
+  const isMalformed = status === 404 && !/^[\w.:/-]{1,100}$/.test(name);
+  const setting = status === 403 ? `ALLOWED_ORIGINS=…,${self.origin}` : `COUNTERS=…,${name}`;
+  if (isMalformed) tell(reason);
+  else if (status === 403 && self.origin === "null") tell("403. A page without an origin cannot click: serve it, too.");
+  else tell(`${status}. The owner of ${server} must add to its settings: ${setting}`);
+}
+
 // The element is there already.
 export function warn(other, url) {
-  if (other?.origin === server.origin) console.warn(`<click-counter> is loaded twice, also as ${url}. Once is enough.`);
-  else
-    console.warn(
-      `<click-counter> is another server's here, not that of ${server}. A page can show the counters of one.`,
-    );
+  tell(`is loaded from ${other} and from ${url}. Load it once: a page can show the counters of one server.`);
 }

@@ -10,13 +10,15 @@ from contextlib import suppress
 
 STATEMENT = b"insert into click"
 REQUEST = b"POST /click"
+EXPIRED = b"E\0\0\0\x1dSFATAL\0VFATAL\0C57P05\0Mx\0\0"  # type, length, fields
 
 
 class Proxy:
     """Pass everything on, or do what `fault` says to whatever has the marker in it.
 
     `reset`, `close` and `silence` (a black hole) are done `before` it has arrived, or `after` it has been answered,
-    so that only the answer is lost: "reset before", "silence after" and so on.
+    so that only the answer is lost: "reset before", "silence after" and so on. `expire before` is what Postgres does to
+    an idle connection, just as something is sent on it; it happens once.
     """
 
     def __init__(self, port: int, marker: bytes = STATEMENT) -> None:
@@ -101,6 +103,10 @@ class Connection:
             self.proxy.hits += 1
             if how == "silence":
                 self.silent = True
+            elif how == "expire":
+                self.proxy.fault = None
+                self.client.sendall(EXPIRED)
+                self.end()
             else:
                 self.end(reset=how == "reset")
         return self.silent or self.ended

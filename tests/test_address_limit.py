@@ -66,8 +66,8 @@ def test_addresses_that_are_one(limited, addresses):
 
 
 def test_addresses_that_are_not(limited):
-    others = ["203.0.113.7", "203.0.113.8", "2001:db8:1:2::1", "2001:db8:1:3::1", "0.0.0.1", "::1"]
-    assert statuses(limited, *others * 3) == [200] * 18
+    others = ["203.0.113.7", "203.0.113.8", "2001:db8:1:2::1", "2001:db8:1:3::1", "0.0.0.1", "0.0.0.0", "::1"]
+    assert statuses(limited, *others * 3) == [200] * 21
 
 
 def test_what_is_no_address_has_no_limit(limited):
@@ -139,6 +139,9 @@ def test_flood_of_addresses_costs_bounded_memory_and_new_ones_pass(clock):
     assert {passes(limit, address) for address in addresses} == {True}
     assert len(limit.clicks) == 10_000
     assert passes(limit, addresses[0]) is not True
+    limit.limit = 3
+    assert [passes(limit, addresses[0]) is True for _ in range(3)] == [True, True, False]  # still counted
+    limit.limit = 1
     assert passes(limit, addresses[-1]) is True
     clock[0] += 60
     assert passes(limit, addresses[0]) is True

@@ -91,7 +91,7 @@ def test_hover_tells_day_and_number(function, database, page):
 
 def test_touch_tells_day_and_number(function, database, browser):
     put(function, database, {0: 3})
-    context = browser.new_context(has_touch=True, locale="en-US")
+    context = browser.new_context(has_touch=True, locale="en-US", timezone_id="America/Los_Angeles")  # days are UTC's
     page = context.new_page()
     page.goto(function.url)
     expect(text(page)).to_contain_text("3 clicks")
@@ -246,3 +246,10 @@ def test_bars_are_seen_in_forced_colours(function, database, page):
         "1",
     ]
     assert page.evaluate(f"{ink} !== {ground}")
+    put(function, database, {1: 5})  # and none today
+    page.reload()
+    expect(text(page)).to_contain_text("5 clicks")
+    bars = slider(page).locator("rect").evaluate_all("(bars) => bars.map((bar) => getComputedStyle(bar).fillOpacity)")
+    fills = slider(page).locator("rect").evaluate_all("(bars) => bars.map((bar) => getComputedStyle(bar).fill)")
+    looks = list(zip(bars, fills, strict=True))
+    assert looks[29] == looks[0] != looks[28]

@@ -454,6 +454,17 @@ def test_connection_that_ends_while_it_is_idle_is_no_fault(on_postgres, start, e
     assert logged(function) == []
 
 
+def test_connection_that_ends_just_as_a_click_is_sent_is_no_fault(postgres, on_postgres, start):
+    proxy = Proxy(postgres.port)
+    function = start(postgres.url(on_postgres.name, proxy.port) + "?sslmode=disable")
+    for expected in range(1, 6):
+        assert function.click().value == expected
+        proxy.fault = "expire before"
+    assert proxy.hits == 4
+    assert logged(function) == []
+    proxy.close()
+
+
 def connections_of(database):
     return database.sql(f"select count(*) {backends_of(database)}")[0][0]
 

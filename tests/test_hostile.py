@@ -155,6 +155,15 @@ def test_broken_http(shared, request_):
     assert not [word for word in INTERNALS if word in answer]
 
 
+def test_trailer_names_no_other_address(shared):
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=8) as connection:
+        connection.sendall(  # at once, so that all of it is parsed before it is answered
+            b"POST /click HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.7\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"0\r\nX-Forwarded-For: 203.0.113.8\r\n\r\n"
+        )
+        assert b" 400 " in connection.recv(65536).partition(b"\r\n")[0]
+
+
 def test_many_connections_that_say_nothing_do_not_stop_it(shared):
     silent = [socket.create_connection(("127.0.0.1", shared.port), timeout=8) for _ in range(200)]
     try:

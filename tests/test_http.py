@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
 
 import pytest
-from servers import COUNTER, HTML, ROOT, new_key
+from servers import COUNTER, HTML, ROOT, new_key, wait_until
 
 SVG = ".//{http://www.w3.org/2000/svg}"
 
@@ -53,19 +53,22 @@ def test_file_is_compressed_where_the_client_takes_it(shared, name):
     assert packed.headers["Content-Encoding"] == "gzip"
     assert gzip.decompress(packed.body) == plain.body
     assert len(packed.body) < len(plain.body)
+    assert packed.body[4:8] == bytes(4)  # no time of packing: every instance sends the same
     assert packed.headers["Content-Type"] == plain.headers["Content-Type"]
     assert packed.headers["ETag"] != plain.headers["ETag"]
     for answer, headers in ((plain, {}), (packed, {"Accept-Encoding": "gzip"})):
         assert answer.headers["Vary"] == "Accept-Encoding"
         again = shared.send("GET", f"/{name}", {**headers, "If-None-Match": answer.headers["ETag"]})
         assert (again.status, again.body, again.headers["Vary"]) == (304, b"", "Accept-Encoding")
+        assert "Content-Encoding" not in again.headers
 
 
 @pytest.mark.parametrize(
     ("accepted", "compressed"),
     [("gzip", True), ("GZIP", True), ("deflate, gzip;q=0.5", True), ("gzip;q=0", False), ("gzip; q=0.0, br", False),
      ("br", False), ("identity", False), ("", False), ("xgzip", False), ("gzip;q=1.0", True), ("*", True),
-     ("gzip;q=0, *", False), ("*;q=0", False), (",;q=", False)],
+     ("gzip;q=0, *", False), ("*;q=0", False), (",;q=", False), ("identity, gzip;q=0.5", False), ("not-gzip", False),
+     ("identity;q=0, *", True)],
 )  # fmt: skip
 def test_file_is_not_compressed_against_the_clients_will(shared, accepted, compressed):
     answer = shared.send("GET", "/style.css", {"Accept-Encoding": accepted})
@@ -256,6 +259,10 @@ def test_badge_that_cannot_be_made_is_a_picture_that_says_so(shared, start):
         detail = ElementTree.fromstring(answer.body).get("aria-label")
         assert "Try again in a moment" in detail
         check_picture(answer, 503, "service unavailable", detail)
+        assert answer.headers["Retry-After"] == "2"
+    page = away.send("GET", "/value", HTML)
+    assert page.headers["Retry-After"] == "2"
+    check_page(page, detail)
 
 
 @pytest.mark.parametrize(
@@ -286,6 +293,35 @@ EMOJI = {
     "England": "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
     "handshake": "\U0001f9d1\U0001f3fb\u200d\U0001f91d\u200d\U0001f9d1\U0001f3ff",
 }
+
+
+WIDTHS = {  # what takes as much room as what
+    "accent apart": ("e\u0301", "\u00e9"),
+    "accent on nothing that composes": ("x\u0301", "x"),
+    "zero width": ("a\u200bb", "ab"),
+    "syllable in parts": ("\u110c\u1169\u11ba", "\uc88b"),
+    "mathematical letters": ("\U0001d416\U0001d416", "WW"),
+    "one letter for many": ("\ufb03", "ffi"),
+    "not UTF-8": ("a\ufffdb", "ab"),
+}
+
+
+@pytest.mark.parametrize(("label", "same"), WIDTHS.values(), ids=WIDTHS)
+def test_label_has_the_room_that_it_is_seen_to_take(shared, label, same):
+    assert width(shared, f"-{label}-") == width(shared, f"-{same}-")
+
+
+def test_wide_letters_have_room(shared):
+    assert int(width(shared, "\u0d07" * 10)) > int(width(shared, "\u0915" * 10))
+    assert int(width(shared, "\u0429" * 10)) > int(width(shared, "\u0413" * 10)) + 30
+
+
+def test_letters_that_stand_apart_fill_their_room_whatever_font_there_is(shared):
+    for label in ("likes", "\u0429\u0429", "\u8a2a\u554f", "a\U0001f44d"):
+        texts = ElementTree.fromstring(shared.send("GET", f"/badge.svg?label={quote(label)}").body).findall(
+            SVG + "text"
+        )
+        assert all(int(text.get("textLength")) > 0 for text in texts)
 
 
 @pytest.mark.parametrize("sequence", EMOJI.values(), ids=EMOJI)
@@ -376,6 +412,7 @@ ERRORS = {
     "malformed name": ("GET", "/value?name=%20", {}, 400),
     "foreign site": ("POST", "/click", {"Sec-Fetch-Site": "cross-site"}, 403),
     "wrong method": ("GET", "/click", {}, 405),
+    "encoded folder": ("GET", "/a%2Fb", {}, 404),
 }
 
 
@@ -383,6 +420,7 @@ ERRORS = {
 def test_error_for_people_is_a_page_that_says_the_same(shared, method, path, headers, status):
     problem = shared.send(method, path, headers)
     page = shared.send(method, path, {**headers, **HTML})
+    check_page(shared.send("POST", path, {**headers, **HTML}, b"x" * 10_001), "Send at most 10000 bytes")
     assert problem.status == page.status == status
     check_problem(problem)
     text = check_page(page, problem.json()["detail"])
@@ -398,6 +436,29 @@ def test_page_of_an_error_leads_back_to_where_its_visitor_came_from(shared):
     )
     assert answer.status == 403
     assert '<a href="https://blog.example/">' in check_page(answer, "ALLOWED_ORIGINS")
+
+
+@pytest.fixture
+def limited(start, on_sqlite):
+    return start(
+        on_sqlite.url, CLICKS_PER_MINUTE="1", ALLOWED_ORIGINS="https://trusted.example", MAX_COUNTERS="0",
+        COUNTERS="hello-world-button,post-*",
+    )  # fmt: skip
+
+
+def test_page_of_an_error_leads_back_to_the_page_that_its_form_names(limited):
+    headers = {**FORM, "Origin": "https://trusted.example", "Referer": "https://trusted.example/"}
+    body = urlencode({"return": "https://trusted.example/post?a=1&b=2"}).encode()
+    crowded = {**headers, "X-Forwarded-For": "203.0.113.7"}
+    wait_until(lambda: limited.send("POST", "/click", crowded, body).status == 429)  # the second of a minute
+    for sent, path, status in (
+        (crowded, "/click", 429),
+        (headers, "/click?name=post-1", 409),
+        (headers, "/click?name=unknown", 404),
+    ):
+        answer = limited.send("POST", path, sent, body)
+        assert answer.status == status
+        check_page(answer, '<a href="https://trusted.example/post?a=1&b=2">')
 
 
 @pytest.mark.parametrize(
@@ -418,6 +479,7 @@ def test_page_of_an_error_holds_no_script_of_others(shared, referrer):
         ("text/html, application/json", False),
         ("application/json, text/html", False),
         ("text/html, */*", True),
+        ("text/*", True),
         ("*/*, text/html", True),
         ("text/html;q=0.5, */*", False),
         ("application/json, text/html;q=0.9", False),

@@ -338,6 +338,23 @@ def test_page_is_accessible_and_fits(counter, database, page, scheme, width, hei
         page.screenshot(path=PICTURES / f"page-{scheme}-{width}.png")
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_of_an_error_is_accessible_and_fits(function, page, scheme, request):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": 320, "height": 568})
+    page.goto(f"{function.url}/value?name={'W' * 100}")
+    page.errors.clear()  # the status, which the browser reports
+    expect(heading(page)).to_have_text("Not Found")
+    check_accessibility(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 320  # no wider, and not shrunk to fit
+    assert (
+        page.evaluate("getComputedStyle(document.body).color")
+        == {"light": "rgb(30, 39, 35)", "dark": "rgb(236, 241, 237)"}[scheme]
+    )
+    if request.config.getoption("--update"):
+        page.screenshot(path=PICTURES / f"error-{scheme}-320.png")
+
+
 def test_pages_markup_loads_nothing_from_elsewhere():
     for path in (ROOT / "static").iterdir():
         text = path.read_text().replace("http://www.w3.org/2000/svg", "").replace("https://example.com", "")

@@ -105,6 +105,8 @@ REFUSED = {
     "SQLite on Google": ({"K_SERVICE": "click", "DATABASE_URL": "sqlite:///x"}, "DATABASE_URL must name a Postgres"),
     "blank on Google": ({"K_SERVICE": "click", "DATABASE_URL": "\n"}, "DATABASE_URL must name a Postgres"),
     "no folder": ({"DATABASE_URL": "sqlite:////nowhere/x"}, "/nowhere/x cannot be written. Make its folder"),
+    "a file as its folder": ({"DATABASE_URL": f"sqlite:///{ROOT}/main.py/x"}, "main.py/x cannot be written. Make"),
+    "a folder as the file": ({"DATABASE_URL": f"sqlite:///{ROOT}/static"}, "Move that folder away"),
     "SQLite in memory": ({"DATABASE_URL": "sqlite://"}, "sqlite:///clicks.sqlite3"),
     "another database": ({"DATABASE_URL": "mysql://u:hunter2@h/d"}, "It looks like postgresql://"),
     "no URL": ({"DATABASE_URL": "hunter2"}, "It looks like postgresql://"),
@@ -128,7 +130,9 @@ REFUSED = {
     "every name": ({"COUNTERS": "*"}, "COUNTERS: '*' is malformed"),
     "limit": ({"MAX_COUNTERS": "many"}, "MAX_COUNTERS: 'many' is malformed. Write it like MAX_COUNTERS=1000"),
     "negative limit": ({"MAX_COUNTERS": "-1"}, "MAX_COUNTERS: '-1' is malformed"),
-    "two limits": ({"MAX_COUNTERS": "1,000"}, "MAX_COUNTERS must be one number"),
+    "two limits": ({"MAX_COUNTERS": "1,000"}, "MAX_COUNTERS: '1,000' is malformed"),
+    "no limit": ({"MAX_COUNTERS": ""}, "MAX_COUNTERS: '' is malformed"),
+    "other digits": ({"MAX_COUNTERS": "\u0663"}, "MAX_COUNTERS: '\u0663' is malformed"),
 }  # fmt: skip
 
 
@@ -153,6 +157,8 @@ ORIGINS = {  # the cases of TestCrossOriginProtectionAddTrustedOriginErrors in G
     "null": "null",
     "any": "*",
     "port that browsers leave out": "https://example.com:443",
+    "port in other digits": "https://example.com:8\u0663",
+    "blank that is no blank": "https://example.com\u00a0",
 }
 
 

@@ -3,14 +3,17 @@
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
-from servers import ROOT, Function, children, free_port
+from servers import ROOT, Function, children, free_port, wait_until
 
 import db
 
@@ -23,7 +26,7 @@ def test_start_says_where_the_counter_is_and_how_to_stop_it(start, on_sqlite):
     function = start(on_sqlite.url)
     lines = say_so(function)
     assert len(lines) == 2
-    assert f"http://localhost:{function.port}/" in lines[0]
+    assert f"http://127.0.0.1:{function.port}/" in lines[0]
     assert on_sqlite.url.removeprefix("sqlite:///") in lines[0]
     assert "listens on 127.0.0.1" in lines[1]
     assert "Ctrl+C stops it" in lines[1]
@@ -50,6 +53,7 @@ def test_start_says_that_it_listens_everywhere(tmp_path):
         env={**os.environ, "DATABASE_URL": f"sqlite:///{tmp_path}/x"},
     )  # fmt: skip
     assert said.stderr == ""
+    assert f"http://localhost:{port}/" in said.stdout
     assert "listens on all addresses of this machine" in said.stdout
     assert "HOST=127.0.0.1" in said.stdout
 
@@ -81,13 +85,33 @@ def test_place_that_is_nothing_to_listen_on_is_named_in_one_line(on_sqlite, sett
     assert "Write HOST=127.0.0.1 PORT=8081 before the command." in line
 
 
+def refused(path):
+    """What is said of a place for the counts; root may write everywhere, so the rest of the test has taken care."""
+    with pytest.raises(db.SettingError, match="cannot be written") as caught:
+        db.database_from({} if path is None else {"DATABASE_URL": f"sqlite:///{path}"})
+    return str(caught.value)
+
+
 def test_folder_that_cannot_be_written_is_explained_to_somebody_who_set_nothing(monkeypatch):
-    monkeypatch.setattr("db.os.access", lambda *_: False)  # for root may write everywhere
-    with pytest.raises(
-        db.SettingError, match=r"clicks\.sqlite3 cannot be written\. Make its folder writable"
-    ) as caught:
-        db.database_from({})
-    assert "DATABASE_URL=sqlite:////path/clicks.sqlite3" in str(caught.value)
+    monkeypatch.setattr("db.os.access", lambda *_: False)
+    assert "clicks.sqlite3 cannot be written. Make its folder, and make both writable" in refused(None)
+    assert "DATABASE_URL=sqlite:////path/clicks.sqlite3" in refused(None)
+
+
+def test_file_that_cannot_be_written_is_explained(monkeypatch, tmp_path):
+    path = tmp_path / "clicks.sqlite3"
+    path.touch()
+    monkeypatch.setattr("db.os.access", lambda what, _: what != path)
+    assert "make both writable" in refused(path)
+
+
+def test_folder_that_cannot_be_entered_is_explained(monkeypatch, tmp_path):
+    def stat(path, **_):
+        raise PermissionError
+
+    monkeypatch.setattr("db.os.access", lambda *_: False)
+    monkeypatch.setattr("pathlib.os.stat", stat)
+    assert "make both writable" in refused(tmp_path / "folder/clicks.sqlite3")
 
 
 def hang_up(function):
@@ -96,20 +120,47 @@ def hang_up(function):
         process.send_signal(signal.SIGHUP)
 
 
-def test_closed_terminal_ends_the_function(start, on_sqlite):
+@contextmanager
+def as_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # for all that is started now
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@contextmanager
+def click_under_way(function, database):
+    """A click that waits for a lock of ours on the file."""
+    path = database.url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other, ThreadPoolExecutor() as pool:
+        other.execute("begin immediate")
+        [worker] = children(function.process.pid)
+        threads = worker.num_threads()
+        click = pool.submit(function.click)
+        wait_until(lambda: worker.num_threads() > threads)  # one waits for the lock
+        yield click
+        other.execute("rollback")
+
+
+def test_closed_terminal_ends_the_function_which_answers_first(start, on_sqlite):
     function = start(on_sqlite.url)
     workers = children(function.process.pid)
-    hang_up(function)
+    with click_under_way(function, on_sqlite) as click:
+        hang_up(function)
+        time.sleep(0.1)  # for a worker that would end at once
+    assert click.result().value == 1
     assert function.process.wait(45) == 0  # gunicorn gives a worker that is just starting 30 s
     assert psutil.wait_procs(workers, 15)[1] == []
 
 
-def test_function_that_ignores_the_end_of_its_terminal_goes_on(start, on_sqlite, monkeypatch):
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does, for all that is started now
-    try:
+def test_function_that_ignores_the_end_of_its_terminal_goes_on(start, on_sqlite):
+    with as_nohup():
         function = start(on_sqlite.url)
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    psutil.Process(function.process.pid).send_signal(signal.SIGHUP)
-    assert function.click().value == 1
+    workers = children(function.process.pid)
+    with click_under_way(function, on_sqlite) as click:
+        hang_up(function)
+        time.sleep(0.1)  # for a worker that would end at once
+    assert click.result().value == 1
+    assert children(function.process.pid) == workers
     assert function.process.poll() is None
