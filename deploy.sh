@@ -406,8 +406,9 @@ look_at_instance() { # instance
   looked=$1 state='' region='' created='' tier='' protected='' backup='' grows=''
   look sql instances list "$project" "--filter=name=$1" \
     "--format=value[separator=\"|\"](state,region,createTime,$settings,settings.storageAutoResize)"
-  [ -z "$answer" ] || IFS='|' read -r state region created tier protected backup grows <<<"$answer"
-  created=${created//[!0-9]/}
+  [ -n "$answer" ] || return 0
+  IFS='|' read -r state region created tier protected backup grows <<<"$answer"
+  created=${created//[!0-9]/} created=${created:-0}
 }
 
 # Whether the instance that was looked at is the recorded one, not another that somebody else made under its name: by the
@@ -514,7 +515,7 @@ make_database() {
       --edition=ENTERPRISE "--tier=$TIER" "--storage-size=$STORAGE_GB" --no-storage-auto-increase --deletion-protection \
       --backup "--backup-start-time=$BACKUP" --server-ca-mode=GOOGLE_MANAGED_INTERNAL_CA
     look_at_instance "$INSTANCE"
-    made=${created:-0}
+    made=$created
     change secrets update "$secret" "$project" "--update-labels=$(labels)"
   elif [ "${made#no}" = "$made" ] && [ "$protected" != True ]; then # after a teardown that was interrupted
     change sql instances patch "$INSTANCE" "$project" --deletion-protection
