@@ -64,16 +64,18 @@ def svg(label: str, message: str, color: str, title: str = "") -> str:
 
 
 def _width(text: str) -> int:
-    """Return about how wide the text is, in px: letters in parts as composed ones, one letter for many as many."""
-    forms = (EMOJI_SEQUENCE.sub(WIDE, unicodedata.normalize(form, text)) for form in ("NFC", "NFKC"))
-    return round(max(sum(map(_width_of_one, form)) for form in forms))
+    """Return about how wide the text is, in px: a decomposed letter counts as one, a ligature as its letters."""
+    composed = EMOJI_SEQUENCE.sub(WIDE, unicodedata.normalize("NFC", text))
+    spelt = re.sub("[\ufb00-\U0010ffff]", lambda one: unicodedata.normalize("NFKC", one[0]), composed)
+    return round(max(sum(map(_width_of_one, form)) for form in (composed, spelt)))
 
 
 def _width_of_one(character: str) -> float:
     if unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0
-    wide = unicodedata.east_asian_width(character) in "WF" or "\u0d00" <= character <= "\u0d7f"  # Malayalam
-    return WIDTHS.get(character) or (12 if wide else 8)
+    if "\u0d00" <= character <= "\u0d7f":  # Malayalam
+        return 11
+    return WIDTHS.get(character) or (12 if unicodedata.east_asian_width(character) in "WF" else 8)
 
 
 def _text(text: str, middle: float, width: int, ground: str) -> str:

@@ -31,24 +31,31 @@ class AttemptError(Exception):
 
 
 class FaultLog:
-    """Logs one line when a fault begins and one when it ends, however many kinds of work fail under it."""
+    """Logs one line when a fault begins and one when it ends, whatever fails under it.
+
+    A fault that no retry can end has a line of its own, though it follows one that a retry can.
+    """
 
     def __init__(self, subject: str) -> None:
         self._subject = subject
-        self._first: object = None  # kind of work that failed
+        self._failing: set[CircuitBreaker] = set()
+        self._is_lasting = False
         self._since = 0.0  # time.monotonic()
 
-    def failed(self, kind: object, error: AttemptError) -> None:
+    def failed(self, breaker: CircuitBreaker, error: AttemptError) -> None:
         """Note a failed attempt."""
-        if self._first is None:
-            self._first, self._since = kind, time.monotonic()
-            severity = "WARNING" if error.transient else "ERROR"
-            log(severity, f"{self._subject} fails", sqlstate=error.code, reason=str(error))
+        if not self._failing:
+            self._since = time.monotonic()
+        if not self._failing or not (error.transient or self._is_lasting):
+            log("ERROR", f"{self._subject} fails", sqlstate=error.code, reason=str(error))
+        self._failing.add(breaker)
+        self._is_lasting |= not error.transient
 
-    def succeeded(self, kind: object) -> None:
+    def succeeded(self, breaker: CircuitBreaker) -> None:
         """Note that an attempt succeeded."""
-        if self._first is kind:
-            self._first = None
+        if breaker in self._failing:
+            self._failing.clear()  # nobody may ask for the others again
+            self._is_lasting = False
             log("NOTICE", f"{self._subject} works again", seconds=round(time.monotonic() - self._since, 1))
 
 

@@ -125,13 +125,12 @@ def _sqlite(url: str) -> Database:
     path = Path(url.removeprefix("sqlite:///")).absolute() if url else HERE / "clicks.sqlite3"
     if url and (not url.startswith("sqlite:///") or path.name in ("", ":memory:")):
         raise SettingError("DATABASE_URL names no SQLite file. Set it to sqlite:///clicks.sqlite3, or leave it out")
-    folder = os.path.isdir(path)  # noqa: PTH112 (this one raises nothing)
-    if folder or not os.access(path.parent, os.W_OK | os.X_OK) or (not os.access(path, os.W_OK) and path.exists()):
-        remedy = "Move that folder away" if folder else "Make its folder, and make both writable"
-        raise SettingError(
-            f"DATABASE_URL: {path} cannot be written. {remedy}, or keep the counts elsewhere with "
-            "DATABASE_URL=sqlite:////path/clicks.sqlite3"
-        )
+    example = "with DATABASE_URL=sqlite:////path/clicks.sqlite3"
+    if not os.access(path.parent, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        remedy = "Make its folder, and make both writable, or keep the counts elsewhere"
+        raise SettingError(f"DATABASE_URL: {path} cannot be written. {remedy} {example}")
+    if path.is_dir():
+        raise SettingError(f"DATABASE_URL: {path} is a folder. Keep the counts in a file {example}")
     return Database(sqlite=path)
 
 
@@ -584,7 +583,7 @@ class Postgres:
                     code = explain(error).code
                     if code == NO_TABLE:
                         await connection.query(self.PREAMBLE + SCHEMA.read_text())
-                    elif code == IDLE_TOO_LONG:  # since the connection was looked at: nothing of the message was done
+                    elif code == IDLE_TOO_LONG:  # it ended just now; the message was not executed
                         self._drop()
                         connection = await self._connected()
                     else:

@@ -42,6 +42,7 @@ BODY_LIMIT = 10_000  # bytes of a body that are accepted
 DISCARD_LIMIT = 16_000_000  # bytes, and
 DISCARD_TIME = 2.0  # seconds, for which a body is read, so that its sender gets to see the answer
 FIELDS_LIMIT = 100  # in a query or a form
+PARSED_LIMIT = 2_000  # characters of a header
 ADDRESSES_LIMIT = 10_000
 HEALTH_TIME = 1.8  # seconds
 
@@ -67,11 +68,12 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
     """Read the settings; stop the start with a line that names a malformed one and shows a right one."""
 
     def entries(variable: str, default: str, form: str | re.Pattern[str], example: str) -> list[str]:
-        found = [entry.strip(string.whitespace) for entry in environ.get(variable, default).split(",")]
-        for entry in filter(None, found):
+        written = (entry.strip(string.whitespace) for entry in environ.get(variable, default).split(","))
+        found = [entry for entry in written if entry]
+        for entry in found:
             if not re.fullmatch(form, entry):
                 sys.exit(f"{variable}: {entry!r} is malformed. Write it like {variable}={example}")
-        return list(filter(None, found))
+        return found
 
     def number(variable: str, default: str) -> int:
         text = environ.get(variable, default).strip(string.whitespace)
@@ -149,7 +151,7 @@ def cacheable(call: Call, content: bytes, media_type: str, headers: Mapping[str,
     """Answer with the content, or with 304 where the client names its ETag."""
     etag = hashlib.sha256(content).hexdigest()[:32]
     headers = {**headers, "ETag": f'"{etag}"'}
-    if parse_etags(call.headers.get("if-none-match")).contains_weak(etag):
+    if parse_etags(call.headers.get("if-none-match", "")[:PARSED_LIMIT]).contains_weak(etag):
         return answer(b"", None, 304, {name: text for name, text in headers.items() if name != "Content-Encoding"})
     return answer(content, media_type, 200, headers)
 
@@ -171,9 +173,10 @@ def explained(problem: Problem, request: Request, headers: Headers) -> Response:
 
 
 def prefers_html(headers: Headers) -> bool:
-    accept = headers.get("accept", "").lower()
+    accept = headers.get("accept", "").lower()[:PARSED_LIMIT]
     if "text/" not in accept:  # as for most clicks: to parse it takes a tenth of a click's time
         return False
+    accept = re.sub(r";(?!\s*q=)[^,;]*", "", accept)  # charsets and the like
     types = ("application/json", "application/problem+json", "text/html")
     return parse_accept_header(accept, MIMEAccept).best_match(types) == "text/html"
 
@@ -206,7 +209,7 @@ async def body_of(request: Request, headers: Headers) -> bytes:
         if size <= BODY_LIMIT:  # else it is too large anyway
             raise Problem(400, "The body did not arrive. Send none.", {"Connection": "close"}) from None
     if len(request.headers.getlist("x-forwarded-for")) > 1 and "transfer-encoding" in headers:
-        raise Problem(400, "Send no trailer.")  # it would stand among the headers, and name another address
+        raise Problem(400, "Send one X-Forwarded-For, and no trailer, which would add another.")
     if size > BODY_LIMIT:
         raise Problem(413, f"Send at most {BODY_LIMIT} bytes, or no body.", {"Connection": "close"})
     return body
@@ -385,7 +388,7 @@ async def health(call: Call) -> Response:
 async def file(media_type: str, plain: bytes, zipped: bytes, call: Call) -> Response:
     headers = {"Cache-Control": "public, max-age=300", "Vary": "Accept-Encoding"}
     headers |= EVERY_PAGE if media_type == "text/html" else {}
-    accepted = parse_accept_header(call.headers.get("accept-encoding"), Accept)
+    accepted = parse_accept_header(call.headers.get("accept-encoding", "")[:PARSED_LIMIT], Accept)
     if accepted.best_match(("gzip", "identity")) == "gzip":
         return cacheable(call, zipped, media_type, headers | {"Content-Encoding": "gzip"})
     return cacheable(call, plain, media_type, headers)
@@ -418,8 +421,7 @@ ROUTES["/"] = ROUTES["/index.html"]
 
 async def dispatch(request: Request, headers: Headers) -> Response:
     """Answer a request, or raise what is wrong with it."""
-    version, query = request.scope["http_version"], request.scope["query_string"]
-    if version == "0.9":  # what the parser makes of a first line without a version
+    if request.scope["http_version"] == "0.9":  # what the parser makes of a first line without a version
         raise Problem(400, "Speak HTTP/1.1.")
     body = await body_of(request, headers)
     method = "GET" if request.method == "HEAD" else request.method
@@ -427,9 +429,9 @@ async def dispatch(request: Request, headers: Headers) -> Response:
         check_origin(headers)
     routes = ROUTES.get(request.scope["path"])
     if routes is None:
-        raise Problem(404, "There is nothing at this address. The counter has a page, /, and takes POST /click.")
+        raise Problem(404, "There is nothing at this address. Open the counter's page, or send POST /click.")
     if method in routes:
-        fields = fields_of(query)
+        fields = fields_of(request.scope["query_string"])
         names = [value for field, value in fields if field == "name"]
         return await routes[method](Call(names, dict(fields), headers, body))
     allow = ", ".join(["GET, HEAD" if method == "GET" else method for method in routes] + ["OPTIONS"])
@@ -467,7 +469,7 @@ def prepare_local_start() -> None:
     try:
         socket.create_server((host, port)).close()
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", str(error)).partition(" (")[0].rstrip(".")
+        reason = (getattr(error, "strerror", None) or str(error)).partition(" (")[0].rstrip(".")
         sys.exit(f"{host}:{port} cannot be used: {reason}. Write HOST=127.0.0.1 PORT=8081 before the command.")
     everywhere = host == "0.0.0.0"  # noqa: S104
     place = "all addresses of this machine; write HOST=127.0.0.1 before the command to keep others out"
@@ -477,12 +479,12 @@ def prepare_local_start() -> None:
     )
 
     def in_worker() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it answers first what it has begun
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # the master's SIGTERM lets it finish first
         print(words, flush=True)
 
     # The framework forks when it listens. Its master process takes the end of a terminal for a wish to reload.
-    hang_up = signal.getsignal(signal.SIGHUP)
-    ends = signal.SIG_IGN if hang_up == signal.SIG_IGN else lambda *_: signal.raise_signal(signal.SIGTERM)  # nohup
+    ignores = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # under nohup
+    ends = signal.SIG_IGN if ignores else lambda *_: signal.raise_signal(signal.SIGTERM)
     os.register_at_fork(after_in_child=in_worker, after_in_parent=lambda: signal.signal(signal.SIGHUP, ends))
 
 

@@ -44,7 +44,7 @@ declare global {
 declare module "react" {
   namespace JSX {
     interface IntrinsicElements {
-      // @ts-ignore: likewise
+      // @ts-ignore: only where there are types of React
       "click-counter": ClickCounterProperties & DetailedHTMLProps<HTMLAttributes<ClickCounter>, ClickCounter>;
     }
   }

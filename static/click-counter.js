@@ -35,10 +35,10 @@ class Counters {
   press(element, counter, name) {
     const again = element.once && this.isPressed(counter);
     Object.assign(counter, { pressed: element, refused: 0, again });
-    // What is said already is said once more.
-    if (again) element.tell([]);
-    else delivery.add(name, element.once && options().keyFor(this.#namesOf(counter)));
-    this.changed();
+    if (again) {
+      if (counter.elements.has(element)) element.tell([]); // spoken once more
+      this.changed();
+    } else delivery.add(name, element.once && options().keyFor(this.#namesOf(counter)));
     return !again;
   }
 
@@ -127,11 +127,11 @@ class Counters {
 }
 
 function advise(...problem) {
-  import("./options.js").then((module) => module.advise(...problem));
+  import("./options.js").then((module) => module.advise(...problem)).catch(() => {});
 }
 
 function speakerOf({ elements, pressed }) {
-  return elements.has(pressed) ? pressed : [...elements][0];
+  return elements.has(pressed) || !elements.size ? pressed : [...elements][0];
 }
 
 function announce(counter, event, more, once) {
@@ -281,7 +281,7 @@ sheet.replaceSync(`
     fill: currentColor;
   }
   output {
-    align-self: baseline; /* beside words the number stands on their line */
+    align-self: baseline; /* on the line of words beside it */
     min-inline-size: 1ch;
     font-variant-numeric: tabular-nums;
     overflow-wrap: anywhere;
@@ -321,7 +321,7 @@ sheet.replaceSync(`
   }`);
 
 function make(tag, attributes = {}, ...content) {
-  const isDrawn = /svg|path/.test(tag);
+  const isDrawn = ["svg", "path"].includes(tag);
   const element = isDrawn ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   for (const [attribute, value] of Object.entries(attributes)) element.setAttribute(attribute, value);
   element.append(...content);
@@ -351,7 +351,7 @@ function need(file) {
 
 const options = () => need("./options.js");
 
-// It writes nothing outside its shadow before the first answer.
+// It writes nothing outside its shadow before the first answer: a framework may be hydrating.
 class ClickCounter extends HTMLElement {
   static observedAttributes = ["name", "readonly", "once", "format", "history"];
   static from = import.meta.url;
@@ -395,7 +395,7 @@ class ClickCounter extends HTMLElement {
   connectedCallback() {
     for (const [property, value] of Object.entries(this).filter(([property]) => property in ClickCounter.prototype)) {
       delete this[property];
-      Reflect.set(this, property, value); // `value` stays as it is
+      Reflect.set(this, property, value); // `value` cannot
     }
     connected.add(this);
     this.refresh();
@@ -506,8 +506,9 @@ class ClickCounter extends HTMLElement {
       value === null ? "" : (more?.written(value, this.format || "{}", languageOf(this)) ?? value.toLocaleString());
     const [before, where, at, times] = this.#written;
     const now = performance.now();
-    if (text === before && (!text || place === where || (times > 2 && now - at < SPOKEN))) return;
-    this.#written = [text, place, now, text === before && now - at < SPOKEN ? times + 1 : 0];
+    const again = text === before && now - at < SPOKEN ? times + 1 : 0;
+    if (text === before && (!text || place === where || again > 9)) return;
+    this.#written = [text, place, now, again];
     place.textContent = text;
   }
 
@@ -518,11 +519,8 @@ class ClickCounter extends HTMLElement {
 
   #press(name = this.#name()) {
     if (this.readonly) return;
-    if (this.once && !options()) {
-      const press = () => this.#press(name);
-      modules["./options.js"].then(() => (options() ? press() : setTimeout(press, SOONEST)));
-      return;
-    }
+    const retry = () => setTimeout(() => this.#press(name), modules["./options.js"] ? 0 : SOONEST);
+    if (this.once && !options()) return void modules["./options.js"].then(retry);
     this.#output.ariaLive = "polite";
     setTimeout(() => (this.#output.ariaLive = "off"), SPOKEN);
     this.#button.classList.remove("burst");

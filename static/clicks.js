@@ -78,7 +78,7 @@ function readClick(key) {
 
 // An item for each: tabs overwrite each other's list.
 class Outbox extends Map {
-  #settled = new Set(); // another script may put them back
+  #settled = new Set(); // keys whose items another script may put back
 
   add(click, isOwn) {
     this.set(click.key, { ...click, isOwn, since: performance.now() });
@@ -88,9 +88,9 @@ class Outbox extends Map {
     write(OUTBOX + key, { url: urlOf("click", [name]), born, once });
   }
 
-  remove(key) {
+  remove({ key, once }, answer) {
     this.delete(key);
-    this.#settled.add(key);
+    if (answer || !once) this.#settled.add(key);
     remove(OUTBOX + key);
   }
 
@@ -207,7 +207,7 @@ export class Delivery {
 
   #settle(click, status, reason, answer, started) {
     if (click.once && (answer || !status)) for (const { name } of [click, answer || click]) setCounted(name);
-    this.#outbox.remove(click.key);
+    this.#outbox.remove(click, answer);
     if (answer) this.#listener.counted(click, answer, started);
     else this.#listener.refused(click, status, reason);
   }

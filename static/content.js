@@ -25,13 +25,18 @@ function isForm(node) {
   return node.localName === "form";
 }
 
+const awaited = new WeakSet();
+
 // What the element finds inside: whether that is nothing, whether something there can be pressed, the button among it,
 // the <output>, and the name of the counter that a form clicks.
 export function look(element) {
   const nodes = nodesIn(element);
   const form = nodes.find((node) => isForm(node) && addressOf(node));
-  for (const { localName } of nodes.filter((node) => node.matches?.(":not(:defined)")))
-    customElements.whenDefined(localName).then(() => element.refresh());
+  for (const node of nodes.filter((node) => node.localName?.includes("-") && node.matches(":not(:defined)"))) {
+    if (awaited.has(node)) continue;
+    awaited.add(node);
+    customElements.whenDefined(node.localName).then(() => setTimeout(() => element.refresh())); // it has rendered by then
+  }
   return {
     isEmpty: !nodes.length,
     hasControl: nodes.some(isControl),
@@ -53,12 +58,17 @@ export function listen(element, press) {
   if (heard.has(element)) return;
   heard.add(element);
   element.addEventListener("click", (event) => click(element, event, press));
-  element.addEventListener("auxclick", (event) => controlOf(element, event) && event.preventDefault());
+  element.addEventListener("auxclick", (event) => isPressAt(element, event) && event.preventDefault());
   element.addEventListener("submit", (event) => submit(element, event, press));
   element.addEventListener("keydown", (event) => {
     const isPress = controlOf(element, event) || event.composedPath()[0].localName === "input";
     if (event.repeat && event.key === "Enter" && isPress) event.preventDefault();
   });
+}
+
+function isPressAt(element, event) {
+  const form = pathWithin(element, event).find(isForm);
+  return !element.readonly && controlOf(element, event) && (!form || addressOf(form));
 }
 
 function pathWithin(element, event) {
@@ -94,11 +104,11 @@ function submit(element, event, press) {
 const sheets = new Map(); // by their text
 
 // Buttons of the page's own look like the element's. `:where` gives way to any rule of the page but those in a layer; so
-// one with a class is left alone.
+// a button with a class is left alone.
 export function dress(element, look) {
   const root = element.getRootNode();
-  const text = `${look(":where(click-counter button:not([class]))")}
-    click-counter[readonly] :is(form, ${BUTTON}) { display: none }`;
+  const text = `${look(":where(click-counter button:not([class]:not([class=''])))")}
+    click-counter[readonly] :is(form, ${BUTTON}) { display: none !important }`;
   if (!sheets.has(text)) sheets.set(text, new CSSStyleSheet());
   const sheet = sheets.get(text);
   if (root.adoptedStyleSheets?.includes(sheet)) return;

@@ -7,12 +7,12 @@ const loaded = new Map(); // notes by language
 
 // --- once: for each counter one key of this visitor, until it is counted --------------------------------------------
 
-// The names are all that a counter goes by. Its key is stored when it is first shown, and read again at the press.
+// `names`: all that a counter goes by. Its key is stored when it is first shown, and read again at the press.
 export function isCounted(names) {
-  const isSo = names.some(isCountedAs);
-  if (!isSo) keyFor(names);
-  for (const name of names) if (isSo && !isCountedAs(name)) setCounted(name);
-  return isSo;
+  const counted = names.some(isCountedAs);
+  if (!counted) keyFor(names);
+  for (const name of names) if (counted && !isCountedAs(name)) setCounted(name);
+  return counted;
 }
 
 function isCountedAs(name) {
@@ -58,8 +58,8 @@ export function written(number, format, language) {
   return (form ?? format).replaceAll("{}", number.toLocaleString(locale));
 }
 
-// In English, beside what click-counter.js says itself.
-const RARE = {
+// Beside what click-counter.js says itself.
+const RARE_ENGLISH = {
   full: (clicks, number) => `${clicks} ${number === 1 ? "is" : "are"} waiting. There is no room for a new counter yet.`,
   refused: (clicks) => `${clicks} could not be counted.`,
   forbidden: () => "This site may only show the count.",
@@ -71,9 +71,9 @@ const RARE = {
 // called.
 export function notesIn(language, arrived) {
   const [main] = language.toLowerCase().split(/[-_]/);
-  if (!LANGUAGES.includes(main)) return RARE;
+  if (!LANGUAGES.includes(main)) return RARE_ENGLISH;
   if (!loaded.has(main)) load(main).then(arrived, () => loaded.delete(main));
-  return loaded.get(main) ? { ...loaded.get(main), locale: localeOf(language) } : RARE;
+  return loaded.get(main) ? { ...loaded.get(main), locale: localeOf(language) } : RARE_ENGLISH;
 }
 
 async function load(main) {
@@ -98,5 +98,5 @@ export function advise(status, name, reason) {
 
 // The element is there already.
 export function warn(other, url) {
-  tell(`is loaded from ${other} and from ${url}. Load it once: a page can show the counters of one server.`);
+  tell(`is loaded from ${other ?? "elsewhere"} and from ${url}. Load it once: a page can show one server's counters.`);
 }

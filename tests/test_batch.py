@@ -127,7 +127,7 @@ async def test_batch_is_tried_again_until_it_succeeds(work, capsys):
     assert await batcher_of(work).submit(1) == [2]
     assert work.batches == [[1]] * 4
     began, ended = logged(capsys)
-    assert (began["severity"], began["sqlstate"], began["reason"]) == ("WARNING", "57P01", "for a moment")
+    assert (began["severity"], began["sqlstate"], began["reason"]) == ("ERROR", "57P01", "for a moment")
     assert began["message"] == "The abacus fails"
     assert (ended["severity"], ended["message"]) == ("NOTICE", "The abacus works again")
 
@@ -140,7 +140,7 @@ async def test_last_attempt_is_made_when_the_patience_ends(work, capsys):
         await batcher_of(work, patience=0.3).submit(1)
     assert time.monotonic() - started >= 0.3
     assert len(work.batches) >= 3
-    assert [line["severity"] for line in logged(capsys)] == ["WARNING"]
+    assert [line["severity"] for line in logged(capsys)] == ["ERROR"]
 
 
 @in_a_loop
@@ -201,17 +201,47 @@ async def test_open_breaker_refuses_all_but_a_probe_and_closes_when_that_succeed
     assert [line["severity"] for line in logged(capsys)] == ["ERROR", "NOTICE"]
 
 
-@in_a_loop
-async def test_fault_of_several_kinds_of_work_is_logged_once(capsys):
-    faults = FaultLog("The abacus")
-    works = [Work(), Work()]
-    first, second = (Batcher(work, CircuitBreaker("Come back later.", faults), size=1) for work in works)
-    for work, batcher in zip(works, (first, second), strict=True):
-        work.errors = [lasting()]
-        with pytest.raises(Unavailable):
-            await batcher.submit(1)
-    assert [line["severity"] for line in logged(capsys)] == ["ERROR"]
-    await asyncio.sleep(0.55)
-    for batcher in (second, first, second):
-        assert await batcher.submit(1) == [2]
-    assert [line["severity"] for line in logged(capsys)] == ["NOTICE"]
+# --- The log ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def faults():
+    return FaultLog("The abacus")
+
+
+@pytest.fixture
+def breakers(faults):
+    return [CircuitBreaker("Come back later.", faults) for _ in range(2)]
+
+
+def test_fault_is_logged_once_whatever_fails_under_it(breakers, capsys):
+    for _ in range(3):
+        for breaker in breakers:
+            breaker.failed(transient())
+    assert [line["message"] for line in logged(capsys)] == ["The abacus fails"]
+    for breaker in breakers * 2:
+        breaker.close()
+    assert [line["message"] for line in logged(capsys)] == ["The abacus works again"]
+
+
+def test_fault_that_lasts_is_logged_also_after_one_that_does_not(breakers, capsys):
+    breakers[0].failed(transient())
+    for breaker in breakers * 2:
+        breaker.failed(lasting())
+    assert [line["sqlstate"] for line in logged(capsys)] == ["57P01", "42501"]
+
+
+def test_work_that_nobody_asks_for_again_hides_no_later_fault(breakers, capsys):
+    breakers[0].failed(transient("57014"))
+    breakers[1].failed(transient())
+    breakers[1].close()
+    breakers[1].failed(transient("40001"))
+    assert [line.get("sqlstate") for line in logged(capsys)] == ["57014", None, "40001"]
+
+
+def test_reads_that_go_on_do_not_end_a_fault_of_clicks(breakers, capsys):
+    clicks, reads = breakers
+    for _ in range(3):
+        clicks.failed(transient("25006"))
+        reads.close()
+    assert [line["sqlstate"] for line in logged(capsys)] == ["25006"]

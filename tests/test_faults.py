@@ -558,7 +558,7 @@ def test_log_names_why_the_server_ended_a_connection(on_postgres, postgres, star
         rows(other, "rollback")
         assert click.result().value == 2
     began, ended = logged(function)
-    assert (began["severity"], began["sqlstate"]) == ("WARNING", "57P01")
+    assert (began["severity"], began["sqlstate"]) == ("ERROR", "57P01")
     assert ended["severity"] == "NOTICE"
 
 
@@ -597,7 +597,7 @@ def test_database_away_for_30_seconds(postgres, on_postgres, start, page, table)
     page.get_by_text("(3x)").wait_for(timeout=70_000)
     assert on_postgres.values() == {COUNTER: 3}
     page.errors.clear()
-    assert [line["severity"] for line in logged(function)] == ["WARNING", "NOTICE"]  # not one for each click
+    assert [line["severity"] for line in logged(function)] == ["ERROR", "NOTICE"]  # not one for each click
     table["away"] = (
         f"| Postgres away for 30 s, three clicks in an open page | 3 | 3 | {refusals + 1} | {recovered:.1f} |\n"
     )

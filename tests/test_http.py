@@ -487,6 +487,9 @@ def test_page_of_an_error_holds_no_script_of_others(shared, referrer):
         ("application/problem+json,text/html", False),
         ("*/*", False),
         ("text/html;q=0, */*", False),
+        ("text/html;charset=utf-8", True),
+        ("text/html; level=1; q=0.3, application/json;q=0.2", True),
+        ("image/png," * 5_000 + "text/html", False),  # not read to its end
         ("text/html;q=0", False),
         ("TEXT/HTML;Q=1", True),
         ("image/png", False),

@@ -840,15 +840,17 @@ def test_buttons_class_in_a_layer_wins(function, show, page):
     show('<click-counter name="post-1"><button class=mine>Like</button></click-counter>', head=layer)
     expect(button(page)).to_have_css("background-color", "rgb(1, 2, 3)")
     expect(button(page)).to_have_css("border-top-width", "0px")
+    show('<click-counter name="post-1"><button class="">Like</button></click-counter>')
+    expect(button(page)).to_have_css("border-top-width", "1px")
 
 
 def test_form_that_is_sent_counts_its_own_name(function, show, page):
     forms = form(function) + form(function).replace("post-1", "post-2").replace("Like", "Love")
     show(f"<click-counter>{forms}</click-counter>")
+    page.evaluate("addEventListener('click-counter-counted', (event) => (window.told = event.detail))")
     page.get_by_role("button", name="Love").click()
-    wait_for(page, lambda: function.count("post-2") == 1)
-    press_first = page.get_by_role("button", name="Like")
-    press_first.click()
+    wait_for(page, lambda: page.evaluate("window.told") == {"name": "post-2", "value": 1})
+    page.get_by_role("button", name="Like").click()
     expect(count(page)).to_have_text("1")
     assert [function.count(name) for name in ("post-1", "post-2")] == [1, 1]
 
@@ -858,6 +860,21 @@ def test_button_of_the_page_is_the_only_tab_stop(function, show, page):
     expect(button(page)).to_have_count(1)
     press(page)
     expect(count(page)).to_have_text("1")
+
+
+def test_button_that_a_library_extends_is_taken_as_it_is(show, page):
+    show('<click-counter name="post-1"><button is="fancy-button">Like</button></click-counter>')
+    press(page)
+    expect(count(page)).to_have_text("1")  # and no error in the console
+
+
+def test_link_that_does_not_press_opens_as_ever(listed, show, page):
+    listed.pages["/elsewhere"] = "<!doctype html><title>Elsewhere</title><link rel=icon href=data:,>"
+    show('<click-counter name="post-1" readonly><a href="/elsewhere">More</a></click-counter>')
+    with page.context.expect_page():
+        page.get_by_role("link").click(button="middle")
+    page.get_by_role("link").click()
+    page.wait_for_url("**/elsewhere")
 
 
 def test_disabled_button_of_the_page_does_not_press(function, show, page):
@@ -934,7 +951,7 @@ def test_script_that_puts_back_what_was_there_stops_nothing(function, show, page
         put(); observe(one, put) }}"""
     )
     page.wait_for_timeout(300)
-    assert 0 < page.evaluate("rewrites") < 10
+    assert 0 < page.evaluate("rewrites") < 30
     function.click("post-1")
     page.evaluate("window.rewrites = 1000")  # it stops
     expect(page.locator("output")).to_have_text("1", timeout=10_000)
@@ -942,7 +959,7 @@ def test_script_that_puts_back_what_was_there_stops_nothing(function, show, page
 
 def test_output_that_a_framework_makes_anew_is_written_each_time(show, page):
     show('<click-counter name="post-1">So far: <output></output></click-counter>', None)
-    for _ in range(3):
+    for _ in range(8):
         expect(page.locator("output")).to_have_text("0")
         page.evaluate("document.querySelector('click-counter').innerHTML = 'Now: <output></output>'")
     expect(page.locator("output")).to_have_text("0")
@@ -958,7 +975,7 @@ def test_output_of_the_page_is_not_written_while_its_element_is_put_in(show, pag
         )
         == ""
     )
-    expect(page.locator("div > click-counter > output")).to_have_text("0")
+    page.wait_for_function("document.querySelector('div output').textContent === '0'")
 
 
 def test_output_of_the_page_is_left_alone_until_the_first_answer(function, listed, page):

@@ -106,7 +106,7 @@ REFUSED = {
     "blank on Google": ({"K_SERVICE": "click", "DATABASE_URL": "\n"}, "DATABASE_URL must name a Postgres"),
     "no folder": ({"DATABASE_URL": "sqlite:////nowhere/x"}, "/nowhere/x cannot be written. Make its folder"),
     "a file as its folder": ({"DATABASE_URL": f"sqlite:///{ROOT}/main.py/x"}, "main.py/x cannot be written. Make"),
-    "a folder as the file": ({"DATABASE_URL": f"sqlite:///{ROOT}/static"}, "Move that folder away"),
+    "a folder as the file": ({"DATABASE_URL": f"sqlite:///{ROOT}/static"}, "static is a folder. Keep the counts"),
     "SQLite in memory": ({"DATABASE_URL": "sqlite://"}, "sqlite:///clicks.sqlite3"),
     "another database": ({"DATABASE_URL": "mysql://u:hunter2@h/d"}, "It looks like postgresql://"),
     "no URL": ({"DATABASE_URL": "hunter2"}, "It looks like postgresql://"),
