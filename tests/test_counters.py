@@ -619,17 +619,19 @@ def test_isolation_that_the_database_prefers_does_not_matter(on_postgres, start,
             assert tool("audit") == ADDS_UP
 
 
-def test_tool_that_is_stopped_does_not_stop_the_clicks(on_postgres, start, tmp_path):
-    """As by Ctrl+Z, or a laptop that sleeps, in the moment in which it holds the lock."""
+def test_tool_that_is_stopped_does_not_stop_the_clicks(postgres, on_postgres, start, tmp_path):
+    """As by Ctrl+Z, or a laptop that sleeps, while its statement runs and holds the lock."""
     function = start(on_postgres.url)
     function.click()
     tool = Tool(on_postgres.url)
-    locked = "select 1 from pg_locks where mode = 'ShareRowExclusiveLock' and granted"
-    given = "\n".join(f"post-{number},{number}" for number in range(100_000))
+    given = "\n".join([f"{COUNTER},5", *(f"post-{number},{number}" for number in range(100_000))])
     (tmp_path / "given").write_text(given)
-    process = tool.start("import", str(tmp_path / "given"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    wait_until(lambda: on_postgres.sql(locked))
-    process.send_signal(signal.SIGSTOP)
+    with postgres.connected(on_postgres.name) as other:
+        rows(other, "begin; select * from counter for update")
+        process = tool.start("import", str(tmp_path / "given"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        wait_for_lock(on_postgres)
+        process.send_signal(signal.SIGSTOP)
+        rows(other, "rollback")
     try:
         wait_until(lambda: function.click().status == 200)
     finally:
@@ -638,7 +640,7 @@ def test_tool_that_is_stopped_does_not_stop_the_clicks(on_postgres, start, tmp_p
     assert process.returncode == 1
     assert b"idle-in-transaction timeout. It was stopped for too long: try again" in said
     assert "post-1" not in on_postgres.values()
-    assert tool("import", given=given) == "Imported 100000 counters.\n"
+    assert tool("import", given=given) == "Imported 100001 counters.\n"
 
 
 def test_tool_that_finds_the_counters_locked_gives_up(on_postgres, postgres):

@@ -106,11 +106,12 @@ def test_file_that_cannot_be_written_is_explained(monkeypatch, tmp_path):
 
 
 def test_folder_that_cannot_be_entered_is_explained(monkeypatch, tmp_path):
-    def stat(path, **_):
+    def refuse(_):
         raise PermissionError
 
     monkeypatch.setattr("db.os.access", lambda *_: False)
-    monkeypatch.setattr("pathlib.os.stat", stat)
+    monkeypatch.setattr(Path, "exists", refuse)  # as in Python 3.11
+    monkeypatch.setattr(Path, "is_dir", refuse)
     assert "make both writable" in refused(tmp_path / "folder/clicks.sqlite3")
 
 
