@@ -147,13 +147,16 @@ def answer(
     return Response(content, status, {**EVERY_ANSWER, **headers}, media_type)
 
 
-def cacheable(call: Call, content: bytes, media_type: str, headers: Mapping[str, str]) -> Response:
+def cacheable(call: Call, content: bytes, etag: str, media_type: str, headers: Mapping[str, str]) -> Response:
     """Answer with the content, or with 304 where the client names its ETag."""
-    etag = hashlib.sha256(content).hexdigest()[:32]
     headers = {**headers, "ETag": f'"{etag}"'}
     if parse_etags(call.headers.get("if-none-match", "")[:PARSED_LIMIT]).contains_weak(etag):
         return answer(b"", None, 304, {name: text for name, text in headers.items() if name != "Content-Encoding"})
     return answer(content, media_type, 200, headers)
+
+
+def etag_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def explained(problem: Problem, request: Request, headers: Headers) -> Response:
@@ -348,7 +351,7 @@ async def history(call: Call) -> Response:
         raise Problem(400, f"days must be a number from 1 to {db.MOST_DAYS}.")
     clicks = [{"day": day, "value": number} for day, number in await db.history(name, int(days))]
     content = json.dumps({"name": name, "days": clicks}).encode()
-    return cacheable(call, content, "application/json", {"Cache-Control": "public, max-age=60"})
+    return cacheable(call, content, etag_of(content), "application/json", {"Cache-Control": "public, max-age=60"})
 
 
 async def badge_parts(call: Call) -> dict[str, str]:
@@ -366,13 +369,13 @@ async def badge_parts(call: Call) -> dict[str, str]:
 async def badge_svg(call: Call) -> Response:
     """Answer with the count as a picture, for where no script runs."""
     picture = badge.svg(**await badge_parts(call)).encode()
-    return cacheable(call, picture, "image/svg+xml", {"Cache-Control": "no-cache"})
+    return cacheable(call, picture, etag_of(picture), "image/svg+xml", {"Cache-Control": "no-cache"})
 
 
 async def badge_json(call: Call) -> Response:
     """Answer with what shields.io makes a picture of: https://shields.io/badges/endpoint-badge."""
     content = json.dumps({"schemaVersion": 1, **await badge_parts(call)}).encode()
-    return cacheable(call, content, "application/json", {"Cache-Control": "no-cache"})
+    return cacheable(call, content, etag_of(content), "application/json", {"Cache-Control": "no-cache"})
 
 
 async def health(call: Call) -> Response:
@@ -385,13 +388,14 @@ async def health(call: Call) -> Response:
     return answer('{"status": "ok"}', "application/json")
 
 
-async def file(media_type: str, plain: bytes, zipped: bytes, call: Call) -> Response:
+async def file(media_type: str, plain: tuple[bytes, str], zipped: tuple[bytes, str], call: Call) -> Response:
+    """Answer with a file as it stands or compressed, each with its ETag."""
     headers = {"Cache-Control": "public, max-age=300", "Vary": "Accept-Encoding"}
     headers |= EVERY_PAGE if media_type == "text/html" else {}
     accepted = parse_accept_header(call.headers.get("accept-encoding", "")[:PARSED_LIMIT], Accept)
     if accepted.best_match(("gzip", "identity")) == "gzip":
-        return cacheable(call, zipped, media_type, headers | {"Content-Encoding": "gzip"})
-    return cacheable(call, plain, media_type, headers)
+        return cacheable(call, *zipped, media_type, headers | {"Content-Encoding": "gzip"})
+    return cacheable(call, *plain, media_type, headers)
 
 
 def files(folder: Path) -> dict[str, dict[str, Route]]:
@@ -401,8 +405,9 @@ def files(folder: Path) -> dict[str, dict[str, Route]]:
     routes: dict[str, dict[str, Route]] = {}
     for path in filter(Path.is_file, folder.rglob("*")):
         content = path.read_bytes()
+        zipped = gzip.compress(content, mtime=0)  # the same on every instance
         media_type = types.guess_type(path.name)[0] or "application/octet-stream"
-        route = partial(file, media_type, content, gzip.compress(content, mtime=0))
+        route = partial(file, media_type, (content, etag_of(content)), (zipped, etag_of(zipped)))
         routes[f"/{path.relative_to(folder).as_posix()}"] = {"GET": route}
     return routes
 

@@ -368,7 +368,7 @@ class ClickCounter extends HTMLElement {
   #counter;
   #content = {};
   #history;
-  #written = [""];
+  #written = { text: "" };
   #isNew;
 
   constructor() {
@@ -504,11 +504,11 @@ class ClickCounter extends HTMLElement {
     if ((this.format && !more) || (this.#isNew && this.#content.output)) return;
     const text =
       value === null ? "" : (more?.written(value, this.format || "{}", languageOf(this)) ?? value.toLocaleString());
-    const [before, where, at, times] = this.#written;
-    const now = performance.now();
-    const again = text === before && now - at < SPOKEN ? times + 1 : 0;
-    if (text === before && (!text || place === where || again > 9)) return;
-    this.#written = [text, place, now, again];
+    const last = this.#written;
+    const at = performance.now();
+    const times = text === last.text && at - last.at < SPOKEN ? last.times + 1 : 0;
+    if (text === last.text && (!text || place === last.place || times > 9)) return;
+    this.#written = { text, place, at, times };
     place.textContent = text;
   }
 

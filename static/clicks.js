@@ -206,7 +206,8 @@ export class Delivery {
   }
 
   #settle(click, status, reason, answer, started) {
-    if (click.once && (answer || !status)) for (const { name } of [click, answer || click]) setCounted(name);
+    if (click.once && (answer || !status))
+      for (const name of [click.name, answer?.name ?? click.name]) setCounted(name);
     this.#outbox.remove(click, answer);
     if (answer) this.#listener.counted(click, answer, started);
     else this.#listener.refused(click, status, reason);

@@ -58,17 +58,12 @@ export function listen(element, press) {
   if (heard.has(element)) return;
   heard.add(element);
   element.addEventListener("click", (event) => click(element, event, press));
-  element.addEventListener("auxclick", (event) => isPressAt(element, event) && event.preventDefault());
+  element.addEventListener("auxclick", (event) => pressAt(element, event).control && event.preventDefault());
   element.addEventListener("submit", (event) => submit(element, event, press));
   element.addEventListener("keydown", (event) => {
     const isPress = controlOf(element, event) || event.composedPath()[0].localName === "input";
     if (event.repeat && event.key === "Enter" && isPress) event.preventDefault();
   });
-}
-
-function isPressAt(element, event) {
-  const form = pathWithin(element, event).find(isForm);
-  return !element.readonly && controlOf(element, event) && (!form || addressOf(form));
 }
 
 function pathWithin(element, event) {
@@ -80,15 +75,21 @@ function controlOf(element, event) {
   return pathWithin(element, event).find((node) => node.matches?.(CONTROL));
 }
 
-// A form is asked to send itself, so that it checks its fields and its page hears of it.
-function click(element, event, press) {
+// The control that this event presses, and the form around it; neither where there is nothing to press.
+function pressAt(element, event) {
   const control = controlOf(element, event);
   const form = pathWithin(element, event).find(isForm);
-  if (!control || control.disabled || element.readonly || event.defaultPrevented) return;
+  return element.readonly || (form && !addressOf(form)) ? {} : { control, form };
+}
+
+// A form is asked to send itself, so that it checks its fields and its page hears of it.
+function click(element, event, press) {
+  const { control, form } = pressAt(element, event);
+  if (!control || control.disabled || event.defaultPrevented) return;
   if (!form) {
     event.preventDefault();
     press();
-  } else if (addressOf(form) && control.form === form && ["submit", "image"].includes(control.type)) {
+  } else if (control.form === form && ["submit", "image"].includes(control.type)) {
     event.preventDefault();
     form.requestSubmit(control);
   }

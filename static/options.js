@@ -89,11 +89,10 @@ function tell(problem) {
 
 // The origin may not click, or there is no such counter.
 export function advise(status, name, reason) {
-  const isMalformed = status === 404 && !/^[\w.:/-]{1,100}$/.test(name);
-  const setting = status === 403 ? `ALLOWED_ORIGINS=…,${self.origin}` : `COUNTERS=…,${name}`;
-  if (isMalformed) tell(reason);
-  else if (status === 403 && self.origin === "null") tell("403. A page without an origin cannot click: serve it, too.");
-  else tell(`${status}. The owner of ${server} must add to its settings: ${setting}`);
+  const owner = `${status}. The owner of ${server} must add to its settings:`;
+  if (status === 404) tell(/^[\w.:/-]{1,100}$/.test(name) ? `${owner} COUNTERS=…,${name}` : reason);
+  else if (self.origin === "null") tell("403. A page without an origin cannot click: serve it, too.");
+  else tell(`${owner} ALLOWED_ORIGINS=…,${self.origin}`);
 }
 
 // The element is there already.

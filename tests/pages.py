@@ -68,6 +68,11 @@ def count(page: Page, index: int = 0) -> Locator:
     return element(page, index).locator("[part=count]")
 
 
+def own_output(page: Page) -> Locator:
+    """The page's own <output>; until the element has looked at what is inside, it has one, too."""
+    return page.locator("output:not([part])")
+
+
 def note(page: Page, index: int = 0) -> Locator:
     return element(page, index).locator("[part=note]")
 

@@ -205,12 +205,8 @@ async def test_open_breaker_refuses_all_but_a_probe_and_closes_when_that_succeed
 
 
 @pytest.fixture
-def faults():
-    return FaultLog("The abacus")
-
-
-@pytest.fixture
-def breakers(faults):
+def breakers():
+    faults = FaultLog("The abacus")
     return [CircuitBreaker("Come back later.", faults) for _ in range(2)]
 
 

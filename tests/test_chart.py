@@ -241,15 +241,11 @@ def test_bars_are_seen_in_forced_colours(function, database, page):
     expect(slider(page)).to_be_visible()
     bar = slider(page).locator("rect").first
     ink, ground = (f"getComputedStyle(document.body).{name}" for name in ("color", "backgroundColor"))
-    assert bar.evaluate("(bar) => [getComputedStyle(bar).fill, getComputedStyle(bar).fillOpacity]") == [
-        page.evaluate(ink),
-        "1",
-    ]
+    look = "(bar) => [getComputedStyle(bar).fill, getComputedStyle(bar).fillOpacity]"
+    assert bar.evaluate(look) == [page.evaluate(ink), "1"]
     assert page.evaluate(f"{ink} !== {ground}")
     put(function, database, {1: 5})  # and none today
     page.reload()
     expect(text(page)).to_contain_text("5 clicks")
-    bars = slider(page).locator("rect").evaluate_all("(bars) => bars.map((bar) => getComputedStyle(bar).fillOpacity)")
-    fills = slider(page).locator("rect").evaluate_all("(bars) => bars.map((bar) => getComputedStyle(bar).fill)")
-    looks = list(zip(bars, fills, strict=True))
+    looks = slider(page).locator("rect").evaluate_all(f"(bars) => bars.map({look})")
     assert looks[29] == looks[0] != looks[28]

@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from pages import PICTURES, check_accessibility, greet, heading, note, requests_of, wait_for, waiting_clicks
+from pages import PICTURES, check_accessibility, greet, heading, note, own_output, requests_of, wait_for, waiting_clicks
 from playwright.sync_api import expect
 from servers import COUNTER, ROOT
 
@@ -315,7 +315,7 @@ def test_keyboard_alone_is_enough_and_the_focus_is_seen(counter, page):
 def test_screen_reader_is_told_the_number(counter, page):
     greet(page)
     expect(page.get_by_role("status").filter(has_text="(1x)")).to_be_visible()
-    assert page.locator("output:not([part])").get_attribute("aria-live") == "polite"
+    assert own_output(page).get_attribute("aria-live") == "polite"
 
 
 def test_nothing_moves_where_motion_is_not_welcome(counter, page):
