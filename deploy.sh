@@ -363,8 +363,9 @@ refuse() { # what, which variable chooses another, what else helps
   abort "$1 is there already, and this script did not make it. Choose another name: $2=…${3:-}"
 }
 
+# `state` alone would be shown as that command's own table shows it: enabled.
 look_at_stored() { # in the newest version
-  look secrets versions list "$secret" "$project" --limit=1 '--format=value[separator="|"](name.basename(),state)'
+  look secrets versions list "$secret" "$project" --limit=1 '--format=value[separator="|"](name.basename(),state.basename())'
   version=${answer%%|*}
   case "$answer" in
     *'|DISABLED') abort "version $version of the secret $secret is disabled. Enable it:\
