@@ -335,7 +335,7 @@ enable() { # services
 from_record() { # variable, its record, its default
   [ -z "$2" ] || [ "${!1:-$2}" = "$2" ] || abort "$FUNCTION was deployed with $1=$2. Leave $1 out, or choose another\
  FUNCTION. To move the counts, export them and run --teardown --with-database first"
-  printf -v "$1" '%s' "${!1:-${2:-${3:-}}}"
+  printf -v "$1" '%s' "${!1:-${2:-$3}}"
 }
 
 is_made() { # URL; whether it is that of the user that was made here; its password into `password`
@@ -397,9 +397,9 @@ describe() { # resource; into `what` and, the variable that chooses another, `ch
     secret) what="the secret $secret" chosen_by=FUNCTION ;;
     service_account) what="the service account $SERVICE_ACCOUNT" chosen_by=SERVICE_ACCOUNT ;;
     instance) what="the Cloud SQL instance $INSTANCE" chosen_by=INSTANCE ;;
-    database) what="the database $DATABASE WITH ALL COUNTS" ;;
+    database) what="the database $DATABASE" ;;
     user) what="the database user $DATABASE_USER" ;;
-    function) what="the function or Cloud Run service $FUNCTION in $REGION" chosen_by=FUNCTION ;;
+    function) what="the function $FUNCTION in $REGION" chosen_by=FUNCTION ;;
   esac
 }
 
@@ -443,7 +443,6 @@ labels() { # the record
 keep() { change secrets update "$secret" "$project" "--update-labels=$1"; } # labels
 
 make_secret() {
-  step "secret $secret"
   local replication=(--replication-policy=automatic)
   [ -z "$SECRET_LOCATIONS" ] || replication=(--replication-policy=user-managed "--locations=$SECRET_LOCATIONS")
   if [ -z "$secret_is" ]; then
@@ -469,7 +468,6 @@ look_at_service_account() { # in a list, for to describe one that is missing is 
 }
 
 make_service_account() {
-  step "service account $SERVICE_ACCOUNT"
   [ -n "$service_account_is" ] ||
     change iam service-accounts create "$SERVICE_ACCOUNT" "$project" "--display-name=Click counter" "--description=$mark"
   [ "$kind" = other ] || grant roles/cloudsql.client "serviceAccount:$account" projects "$PROJECT_ID"
@@ -542,7 +540,7 @@ look_at_instance() {
 
 make_instance() {
   if [ -z "$instance_is" ]; then
-    step "Cloud SQL instance $INSTANCE ($TIER): this takes ten minutes"
+    say "this takes ten minutes"
     change sql instances create "$INSTANCE" "$project" "--region=$REGION" "--database-version=$POSTGRES" \
       --edition=ENTERPRISE "--tier=$TIER" "--storage-size=$STORAGE_GB" --no-storage-auto-increase --deletion-protection \
       --backup "--backup-start-time=$BACKUP" --server-ca-mode=GOOGLE_MANAGED_INTERNAL_CA
@@ -560,35 +558,25 @@ remove_instance() {
 }
 
 look_at_database() { [ "$instance_is" != ours ] || ! has_line "$DATABASE" "$databases" || database_is=ours; }
-
-make_database() {
-  step "database $DATABASE"
-  [ -n "$database_is" ] || change sql databases create "$DATABASE" "--instance=$INSTANCE" "$project"
-}
-
+make_database() { [ -n "$database_is" ] || change sql databases create "$DATABASE" "--instance=$INSTANCE" "$project"; }
 remove_database() { change sql databases delete "$DATABASE" "--instance=$INSTANCE" "$project"; }
 
 look_at_user() { [ "$instance_is" != ours ] || ! has_line "$DATABASE_USER" "$users" || user_is=ours; }
-
+remove_user() { change sql users delete "$DATABASE_USER" "--instance=$INSTANCE" "$project"; }
 random() { od -An "-N$1" -tx1 /dev/urandom | tr -d ' \n'; } # bytes, in hexadecimal
 
 # The URL holds the only copy of the password, so it is stored before the user gets it. The record of a deployment that
 # was begun with this version of the secret shows that the user has got it; otherwise it is set, again if need be.
 make_user() {
+  local verb=create
   is_made "$url" || password=$(random 24)
   url="postgresql://$DATABASE_USER:$password@/$DATABASE?host=/cloudsql/$connection"
   store_url
-  step "database user $DATABASE_USER"
-  local verb=create
-  if [ -n "$user_is" ]; then
-    [ "$version" != "${record_deployed##*-}" ] || return 0
-    verb=set-password
-  fi
+  [ -z "$user_is" ] || verb=set-password
+  [ "$user_is $version" != "ours ${record_deployed##*-}" ] || return 0
   given="--password: \"$password\""
   change sql users "$verb" "$DATABASE_USER" "--instance=$INSTANCE" "$project" --flags-file=-
 }
-
-remove_user() { change sql users delete "$DATABASE_USER" "--instance=$INSTANCE" "$project"; }
 
 deployed=('' '' '' '' '' '') # the function: mark, state, the settings
 uri='' unchecked=''
@@ -612,7 +600,6 @@ look_at_function() {
 # The record of what was deployed is written once it has been: what a deployment that failed or was interrupted leaves in
 # the function itself is no proof.
 make_function() {
-  step "function $FUNCTION"
   local i variable sum sets='' removes=''
   for i in 0 1 2 3; do
     variable=${SETTINGS[i]}
@@ -694,7 +681,7 @@ refuse_foreign() { # resource
   case "$1" in
     instance) help=". To use it, make a database and a user in it, and give its URL:\
  DATABASE_URL=postgresql://USER:PASSWORD@/DATABASE?host=/cloudsql/$PROJECT_ID:${region:-$REGION}:$INSTANCE" ;;
-    function) help=". If it is what a removed function left: gcloud run services delete $FUNCTION --region=$REGION $project" ;;
+    function) help=". If it is but the Cloud Run service that a removed function left: gcloud run services delete $FUNCTION --region=$REGION $project" ;;
   esac
   abort "$what is there already, and this script did not make it. Choose another name: $chosen_by=…$help"
 }
@@ -713,7 +700,11 @@ deploy() {
     refuse_foreign "$resource"
   done
   check_connections
-  for resource in "${RESOURCES[@]}"; do "make_$resource"; done
+  for resource in "${RESOURCES[@]}"; do
+    describe "$resource"
+    step "$what"
+    "make_$resource"
+  done
   smoke_test
 }
 
@@ -722,6 +713,7 @@ gone='' kept='' why=''
 plan() { # resource
   local is=$1_is
   describe "$1"
+  [ "$1" != database ] || what="$what WITH ALL COUNTS"
   [ "$1 ${!is}" != "instance ours" ] || what="$what WITH ALL COUNTS AND BACKUPS"
   case "${!is}" in
     ours) gone="$gone  $what"$'\n' ;;
@@ -768,9 +760,6 @@ teardown() {
   if [ -n "$dry_run" ]; then # all is there
     record_instance=${INSTANCE:-click-counter} record_database=${DATABASE:-clicks} record_user=${DATABASE_USER:-clicks}
   fi
-  from_record INSTANCE "$record_instance"
-  from_record DATABASE "$record_database"
-  from_record DATABASE_USER "$record_user"
   [ -n "$with_database" ] && [ -n "$record_instance" ] || RESOURCES=(secret service_account function)
   for resource in "${RESOURCES[@]:1}"; do "look_at_$resource"; done
   plan_removal

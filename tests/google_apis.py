@@ -1,12 +1,12 @@
 """A stand-in for Google's REST APIs: one project in memory, for the real gcloud and for the quick one of the tests.
 
-It is an HTTP proxy: gcloud is told to use plain HTTP through it, so that every request arrives with the name of its API
-as it would at Google. Paths and answers follow the message classes in the Google Cloud SDK's `generated_clients/apis`,
-errors are google.rpc.Status. It has what deploy.sh calls; anything else is noted in `unknown`. What takes time at Google
-is an operation here, which is unfinished when it is first asked for.
+It is an HTTP proxy: gcloud is told to use plain HTTP through it, so that every request arrives with the name of its
+API as it would at Google. Paths and answers follow the message classes in the Google Cloud SDK's
+`generated_clients/apis`, errors are google.rpc.Status. It has what deploy.sh calls; anything else is noted in
+`unknown`. What takes time at Google is an operation here, which is unfinished when it is first asked for.
 
-What it cannot show: quotas and delays of the real services, what the build and Cloud Run do with the container, how long
-IAM takes, and values that only Google's servers know.
+What it cannot show: quotas and delays of the real services, what the build and Cloud Run do with the container, how
+long IAM takes, and values that only Google's servers know.
 """
 
 from __future__ import annotations
@@ -26,8 +26,15 @@ from typing import Any
 PROJECT, NUMBER, OWNER = "my-project", "840412345678", "me@example.com"
 TIME = "2026-11-25T16:47:53.000Z"
 Json = dict[str, Any]
-STATUS = {400: "FAILED_PRECONDITION", 403: "PERMISSION_DENIED", 404: "NOT_FOUND", 409: "ALREADY_EXISTS",
-          429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 501: "UNIMPLEMENTED"}  # fmt: skip
+STATUS = {
+    400: "FAILED_PRECONDITION",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    409: "ALREADY_EXISTS",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    501: "UNIMPLEMENTED",
+}
 LOOKS = re.compile(r":(getIamPolicy|generateUploadUrl|wait)$|/token$")  # what is sent with POST and changes nothing
 STATE = ("services", "policy", "accounts", "secrets", "instances", "functions", "run", "created")
 
@@ -143,7 +150,9 @@ class GoogleApis:
         self.failing: dict[str, tuple[int, str]] = {}  # kinds of operations, and the error that they end with
         self.polls = 1  # how often an operation is unfinished
         self.lag = 0  # requests for which a service that was just enabled is not known yet
-        self.interrupt: Callable[[int, str], bool] = lambda number, line: False  # whether the connection breaks after it
+        self.interrupt: Callable[[int, str], bool] = lambda number, line: (
+            False
+        )  # whether the connection breaks after it
         self.interrupted: Callable[[], None] = lambda: None
         self.cut = False  # whether it was; until the next run nothing is answered any more
         self.keeps_labels = False  # whether a function whose update failed shows what was asked for, and is ACTIVE
@@ -284,7 +293,11 @@ def long_running(operation: Json) -> Json:
         code, message = operation.get("error", (0, ""))
         done = {"done": True, **({"error": {"code": code, "message": message}} if code else
                                  {"response": operation["result"]})}  # fmt: skip
-    return {"name": operation["name"], **done, **({"metadata": operation["metadata"]} if "metadata" in operation else {})}
+    return {
+        "name": operation["name"],
+        **done,
+        **({"metadata": operation["metadata"]} if "metadata" in operation else {}),
+    }
 
 
 @route("GET serviceusage /v1/(operations/{})", "GET cloudfunctions /v2/(projects/{}/locations/{}/operations/{})")
@@ -408,8 +421,14 @@ def secrets_create(apis: GoogleApis, project: str, *, query: Json, body: Json, *
     if name in apis.secrets:
         raise error(409, f"Secret [projects/{NUMBER}/secrets/{name}] already exists.")
     check_labels(body.get("labels", {}))
-    apis.secrets[name] = {"name": f"projects/{NUMBER}/secrets/{name}", "replication": body["replication"], "etag": tag(),
-                          "versions": [], "policy": Policy(), "labels": body.get("labels", {})}  # fmt: skip
+    apis.secrets[name] = {
+        "name": f"projects/{NUMBER}/secrets/{name}",
+        "replication": body["replication"],
+        "etag": tag(),
+        "versions": [],
+        "policy": Policy(),
+        "labels": body.get("labels", {}),
+    }
     return shown(apis.secrets[name])
 
 
@@ -508,8 +527,13 @@ def sql_operations_get(apis: GoogleApis, project: str, name: str, **_: Any) -> J
 
 def new_instance(name: str, region: str, created: str, **settings: Any) -> Json:
     """As one that was made in the console is shown, but for these settings."""
-    defaults = {"tier": "db-custom-2-7680", "activationPolicy": "ALWAYS", "storageAutoResize": True,
-                "deletionProtectionEnabled": True, "backupConfiguration": {"startTime": "04:00", "enabled": True}}  # fmt: skip
+    defaults = {
+        "tier": "db-custom-2-7680",
+        "activationPolicy": "ALWAYS",
+        "storageAutoResize": True,
+        "deletionProtectionEnabled": True,
+        "backupConfiguration": {"startTime": "04:00", "enabled": True},
+    }
     resource = {"kind": "sql#instance", "name": name, "region": region, "state": "RUNNABLE", "createTime": created,
                 "databaseVersion": "POSTGRES_16", "project": PROJECT, "backendType": "SECOND_GEN",
                 "instanceType": "CLOUD_SQL_INSTANCE", "settings": {**defaults, **settings},
@@ -571,8 +595,10 @@ def in_instance_list(apis: GoogleApis, project: str, name: str, kind: str, **_: 
 def databases_insert(apis: GoogleApis, project: str, name: str, *, body: Json, **_: Any) -> Json:
     databases, database = running(apis, name)["databases"], body["name"]
     if database in databases:
-        raise sql_error(400, f'Invalid request: failed to create database {database}. Detail: pq: database "{database}" '
-                             "already exists.")  # fmt: skip
+        raise sql_error(
+            400,
+            f'Invalid request: failed to create database {database}. Detail: pq: database "{database}" already exists.',
+        )
     return sql_operation(apis, "CREATE_DATABASE", name, lambda: databases.append(database))
 
 
@@ -629,7 +655,11 @@ def function_operation(apis: GoogleApis, key: str, kind: str, finish: Handler, f
     region = key.split("/")[0]
     name = f"projects/{PROJECT}/locations/{region}/operations/operation-{secrets.token_hex(8)}"
     operation = apis.operation(kind, name, finish, fail, key)
-    stages = [] if kind == "DELETE_FUNCTION" else [{"name": "BUILD", "state": "COMPLETE"}, {"name": "SERVICE", "state": "COMPLETE"}]
+    stages = (
+        []
+        if kind == "DELETE_FUNCTION"
+        else [{"name": "BUILD", "state": "COMPLETE"}, {"name": "SERVICE", "state": "COMPLETE"}]
+    )
     operation["metadata"] = {"@type": "type.googleapis.com/google.cloud.functions.v2.OperationMetadata",
                              "operationType": kind, "apiVersion": "v2", "stages": stages}  # fmt: skip
     return long_running(operation)
@@ -672,7 +702,9 @@ def check_function(apis: GoogleApis, body: Json) -> None:
 
 
 @route(f"PATCH cloudfunctions {FUNCTIONS}/{{}}")
-def functions_patch(apis: GoogleApis, project: str, region: str, name: str, *, query: Json, body: Json, **_: Any) -> Json:
+def functions_patch(
+    apis: GoogleApis, project: str, region: str, name: str, *, query: Json, body: Json, **_: Any
+) -> Json:
     key = f"{region}/{name}"
     function = apis.functions[key]
     if apis.is_busy(key):
@@ -749,7 +781,11 @@ def roll_out(apis: GoogleApis, key: str) -> None:
     metadata["resourceVersion"] = tag()
     metadata["annotations"]["run.googleapis.com/operation-id"] = secrets.token_hex(8)
     _, message = apis.failing.get("RUN", (0, ""))
-    state = {"status": "False", "reason": "HealthCheckContainerError", "message": message} if message else {"status": "True"}
+    state = (
+        {"status": "False", "reason": "HealthCheckContainerError", "message": message}
+        if message
+        else {"status": "True"}
+    )
     name = resource["spec"]["template"]["metadata"].get("name") or f"{metadata['name']}-{metadata['generation']:05}-abc"
     resource["status"] = {
         "observedGeneration": metadata["generation"],
@@ -791,9 +827,16 @@ def run_put(apis: GoogleApis, project: str, name: str, *, query: Json, body: Jso
 
 @route("POST run /v1/(projects/{}/locations/{}/operations/{}):wait")
 def run_wait(apis: GoogleApis, name: str, project: str, region: str, operation: str, **_: Any) -> Json:
-    [resource] = [one["resource"] for one in apis.run.values()
-                  if one["resource"]["metadata"]["annotations"]["run.googleapis.com/operation-id"] == operation]  # fmt: skip
-    return {"name": name, "done": True, "response": {"@type": "type.googleapis.com/google.cloud.run.v1.Service", **resource}}
+    [resource] = [
+        one["resource"]
+        for one in apis.run.values()
+        if one["resource"]["metadata"]["annotations"]["run.googleapis.com/operation-id"] == operation
+    ]
+    return {
+        "name": name,
+        "done": True,
+        "response": {"@type": "type.googleapis.com/google.cloud.run.v1.Service", **resource},
+    }
 
 
 @route("GET run /apis/serving.knative.dev/v1/namespaces/{}/revisions")

@@ -1,5 +1,7 @@
-"""A project in Google Cloud for the tests of deploy.sh: the stand-in of the APIs, and in front of it the real gcloud or a
-quick one of our own, whose answers test_gcloud.py compares with the real one's."""
+"""A project in Google Cloud for the tests of deploy.sh: the stand-in of the APIs, and a gcloud in front of it.
+
+That is the real one or a quick one of our own, whose answers test_gcloud.py compares with the real one's.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,20 @@ from servers import ROOT
 
 SECRET = "click-counter-database-url"
 GCLOUD = shutil.which("gcloud")
-APIS = {name: name for name in ("artifactregistry", "cloudbuild", "cloudfunctions", "cloudresourcemanager", "iam", "run",
-                                "secretmanager", "serviceusage", "storage")} | {"sql": "sqladmin"}  # fmt: skip
+APIS = {
+    name: name
+    for name in (
+        "artifactregistry",
+        "cloudbuild",
+        "cloudfunctions",
+        "cloudresourcemanager",
+        "iam",
+        "run",
+        "secretmanager",
+        "serviceusage",
+        "storage",
+    )
+} | {"sql": "sqladmin"}
 Call = Callable[[list[str], str, str], tuple[int, str, str]]  # arguments, environment, input: code, output, errors
 
 
@@ -104,7 +118,9 @@ class QuickGcloud:
             say = self.DENIED
         raise Refused(say.format(code=code, status=error.get("status"), message=error["message"], line=line))
 
-    DENIED = f"[None] does not have permission to access projects instance [{PROJECT}] (or it may not exist): {{message}}"
+    DENIED = (
+        f"[None] does not have permission to access projects instance [{PROJECT}] (or it may not exist): {{message}}"
+    )
 
     # --- Projects, services, accounts ---
 
@@ -232,10 +248,20 @@ class QuickGcloud:
         return instances
 
     def sql_instances_create(self, name: str, flags: Json, given: str) -> None:
-        settings = {"tier": flags["tier"], "storageAutoResize": False, "activationPolicy": "ALWAYS",
-                    "deletionProtectionEnabled": "deletion-protection" in flags, "dataDiskSizeGb": flags["storage-size"],
-                    "backupConfiguration": {"startTime": flags["backup-start-time"]}}  # fmt: skip
-        body = {"name": name, "region": flags["region"], "databaseVersion": flags["database-version"], "settings": settings}
+        settings = {
+            "tier": flags["tier"],
+            "storageAutoResize": False,
+            "activationPolicy": "ALWAYS",
+            "deletionProtectionEnabled": "deletion-protection" in flags,
+            "dataDiskSizeGb": flags["storage-size"],
+            "backupConfiguration": {"startTime": flags["backup-start-time"]},
+        }
+        body = {
+            "name": name,
+            "region": flags["region"],
+            "databaseVersion": flags["database-version"],
+            "settings": settings,
+        }
         self.change_sql("POST /instances", body)
 
     def sql_instances_patch(self, name: str, flags: Json, given: str) -> None:
@@ -289,9 +315,12 @@ class QuickGcloud:
         for variable in flags.get("remove-env-vars", "").split(","):
             environment.pop(variable, None)
         key, secret = flags["set-secrets"].split("=")
-        config = {"environmentVariables": environment, "serviceAccountEmail": flags["service-account"],
-                  "availableMemory": flags["memory"],
-                  "secretEnvironmentVariables": [{"key": key, "secret": secret.split(":")[0], "version": "latest"}]}  # fmt: skip
+        config = {
+            "environmentVariables": environment,
+            "serviceAccountEmail": flags["service-account"],
+            "availableMemory": flags["memory"],
+            "secretEnvironmentVariables": [{"key": key, "secret": secret.split(":")[0], "version": "latest"}],
+        }
         body = {"labels": {**before.get("labels", {}), **pairs(flags["update-labels"])}, "serviceConfig": config,
                 "buildConfig": {"runtime": flags["runtime"], "entryPoint": flags["entry-point"]}}  # fmt: skip
         fields = "labels,service_config.environment_variables,service_config.available_memory"
@@ -304,18 +333,20 @@ class QuickGcloud:
         where = f"/v2/projects/{PROJECT}/locations/{flags['region']}/functions/{name}"
         self.wait("cloudfunctions", "/v2/", self.ask(f"DELETE cloudfunctions {where}", say=self.SAY))
 
-    def run_service(self, name: str, flags: Json, method: str = "GET", body: Json | None = None) -> Json:
+    def _service(self, name: str, flags: Json, method: str = "GET", body: Json | None = None) -> Json:
         where = f"/apis/serving.knative.dev/v1/namespaces/{PROJECT}/services/{name}"
         try:
             return self.ask(f"{method} {flags['region']}-run {where}", body)
         except Refused as refused:
-            raise Refused(f"Cannot find service [{name}]") if str(refused).startswith("NOT_FOUND") else refused
+            if str(refused).startswith("NOT_FOUND"):
+                raise Refused(f"Cannot find service [{name}]") from refused
+            raise
 
     def run_services_describe(self, name: str, flags: Json, given: str) -> list[Json]:
-        return [self.run_service(name, flags)]
+        return [self._service(name, flags)]
 
     def run_services_update(self, name: str, flags: Json, given: str) -> None:
-        service = copy.deepcopy(self.run_service(name, flags))
+        service = copy.deepcopy(self._service(name, flags))
         annotations = service["spec"]["template"]["metadata"]["annotations"]
         if "set-cloudsql-instances" in flags:
             annotations["run.googleapis.com/cloudsql-instances"] = flags["set-cloudsql-instances"]
@@ -323,14 +354,14 @@ class QuickGcloud:
             annotations["run.googleapis.com/cloudsql-instances"] = None
         if "cpu-boost" in flags:
             annotations["run.googleapis.com/startup-cpu-boost"] = "True"
-        self.run_service(name, flags, "PUT", service)
+        self._service(name, flags, "PUT", service)
         if "RUN" in self.apis.failing:
             raise Refused(self.apis.failing["RUN"][1])
 
     def run_services_update_traffic(self, name: str, flags: Json, given: str) -> None:
-        service = copy.deepcopy(self.run_service(name, flags))
+        service = copy.deepcopy(self._service(name, flags))
         service["spec"]["traffic"] = [{"latestRevision": True, "percent": 100}]
-        self.run_service(name, flags, "PUT", service)
+        self._service(name, flags, "PUT", service)
 
 
 # --- The real gcloud --------------------------------------------------------------------------------------------------
@@ -342,10 +373,18 @@ def real_gcloud() -> Iterator[int]:
     sdk = Path(str(GCLOUD)).resolve().parents[1]
     bundled = sorted(sdk.glob("platform/bundledpython*/bin/python3"))
     python = bundled[0] if bundled else os.environ.get("CLOUDSDK_PYTHON", "python3")
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{sdk}/lib:{sdk}/lib/third_party", "TERM": "dumb",
-                   "CLOUDSDK_ROOT_DIR": str(sdk), "CLOUDSDK_ENCODING": "UTF-8", "PYTHONIOENCODING": "UTF-8"}  # fmt: skip
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": f"{sdk}/lib:{sdk}/lib/third_party",
+        "TERM": "dumb",
+        "CLOUDSDK_ROOT_DIR": str(sdk),
+        "CLOUDSDK_ENCODING": "UTF-8",
+        "PYTHONIOENCODING": "UTF-8",
+    }
     command = [python, "-S", "-W", "ignore", ROOT / "tests" / "gcloud_server.py"]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout
         yield int(process.stdout.readline())
         process.terminate()
@@ -493,13 +532,24 @@ class Project:
                 "services": sorted(apis.services),
                 "roles": roles(apis.policy),
                 "accounts": {email: one.get("description") for email, one in apis.accounts.items()},
-                "secrets": {name: {"labels": one["labels"], "roles": roles(one["policy"]), "replication": one["replication"],
-                                   "versions": [(version["data"], version["state"]) for version in one["versions"]]}
-                            for name, one in apis.secrets.items()},
+                "secrets": {
+                    name: {
+                        "labels": one["labels"],
+                        "roles": roles(one["policy"]),
+                        "replication": one["replication"],
+                        "versions": [(version["data"], version["state"]) for version in one["versions"]],
+                    }
+                    for name, one in apis.secrets.items()
+                },
                 "instances": {name: of_instance(one) for name, one in apis.instances.items()},
-                "functions": {key: {"state": one["state"], "made_by": one["labels"].get("made_by"),
-                                    "env": one["serviceConfig"]["environmentVariables"]}
-                              for key, one in apis.functions.items()},
+                "functions": {
+                    key: {
+                        "state": one["state"],
+                        "made_by": one["labels"].get("made_by"),
+                        "env": one["serviceConfig"]["environmentVariables"],
+                    }
+                    for key, one in apis.functions.items()
+                },
                 "run": {key: of_run(one) for key, one in apis.run.items()},
             }
-        )  # fmt: skip
+        )

@@ -1,4 +1,4 @@
-"""deploy.sh with the quick gcloud in front of a stand-in of Google's APIs: what needs many runs. See test_gcloud.py, too."""
+"""deploy.sh with the quick gcloud in front of a stand-in of Google's APIs: what needs many runs."""
 
 import copy
 import functools
@@ -25,7 +25,16 @@ ACCOUNT = "click-counter@my-project.iam.gserviceaccount.com"
 CONNECTION = "my-project:europe-west1:click-counter"
 KEY = "europe-west1/click-counter"
 ALL = ("--teardown", "--with-database", "--yes")
-SERVICES = "run cloudfunctions cloudbuild artifactregistry secretmanager iam sqladmin sql-component".split()
+SERVICES = [
+    "run",
+    "cloudfunctions",
+    "cloudbuild",
+    "artifactregistry",
+    "secretmanager",
+    "iam",
+    "sqladmin",
+    "sql-component",
+]
 
 
 @pytest.fixture
@@ -253,7 +262,9 @@ ODD = {
 }
 OTHERS = {
     "GET secretmanager": error(404, f"Secret [projects/{NUMBER}/secrets/click-counter-2-database-url] not found."),
-    "GET cloudfunctions": error(404, "Resource 'projects/p/locations/europe-west1/functions/click-counter-2' was not found"),
+    "GET cloudfunctions": error(
+        404, "Resource 'projects/p/locations/europe-west1/functions/click-counter-2' was not found"
+    ),
 }  # what the APIs say of something else that is not there
 LOOKS = ["GET cloudresourcemanager", "POST cloudresourcemanager.*get", "GET serviceusage", "GET secretmanager .*url[?]",
          "GET secretmanager .*versions[?]", "GET secretmanager .*access", "GET secretmanager .*get", "GET iam",
@@ -277,7 +288,11 @@ def test_look_up_that_fails_on_the_way_is_no_absence(project):
         project.apis.restore(empty)
         project.apis.faults = [(look, ODD["no right"], -1)]
         if project.deploy().returncode == 0:
-            assert look in ("GET secretmanager .*access", "GET sqladmin .*databases", "GET sqladmin .*users")  # none yet
+            assert look in (
+                "GET secretmanager .*access",
+                "GET sqladmin .*databases",
+                "GET sqladmin .*users",
+            )  # none yet
         project.apis.faults = []
         if project.apis.changes:
             project.deployed()
@@ -332,7 +347,10 @@ def test_service_that_is_not_enabled_hides_nothing(project):
 
 def test_secret_whose_service_was_disabled_later_is_still_read(live):
     live.apis.services -= {"secretmanager.googleapis.com", "sqladmin.googleapis.com"}
-    assert live.deployed() == ["services enable secretmanager.googleapis.com", "services enable sqladmin.googleapis.com"]
+    assert live.deployed() == [
+        "services enable secretmanager.googleapis.com",
+        "services enable sqladmin.googleapis.com",
+    ]
 
 
 @pytest.mark.parametrize("service", ["cloudfunctions", "run", "secretmanager"])
@@ -443,7 +461,11 @@ def test_own_instance_in_which_somebody_else_has_a_database_or_a_user_is_kept(li
     done = live.deploy(*ALL)
     assert (done.returncode, "all else in it: shop,user alice\n" in done.stderr) == (0, True), done.stderr
     left = live.state["instances"]["click-counter"]
-    assert (left["databases"], [*left["users"]], left["protected"]) == (["postgres", "shop"], ["postgres", "alice"], True)
+    assert (left["databases"], [*left["users"]], left["protected"]) == (
+        ["postgres", "shop"],
+        ["postgres", "alice"],
+        True,
+    )
 
 
 def test_two_counters_in_one_project_share_nothing(live):
@@ -474,10 +496,25 @@ def test_name_of_an_instance_that_is_gone_can_be_exchanged(live):
     assert live.deployed() == []
 
 
+def test_role_with_a_condition_is_not_the_role(live):
+    [binding] = [one for one in live.apis.policy.bindings if one["role"] == "roles/cloudsql.client"]
+    binding["condition"] = {"title": "until yesterday", "expression": "request.time < yesterday"}
+    assert live.deployed() == ["projects add-iam-policy-binding my-project"]
+    assert live.deployed() == []
+
+
 def test_other_names_than_the_recorded_ones_are_refused(project):
-    project.deployed(REGION="us-east1", SERVICE_ACCOUNT="likes-account", INSTANCE="likes", DATABASE="likes", DATABASE_USER="me")
+    project.deployed(
+        REGION="us-east1", SERVICE_ACCOUNT="likes-account", INSTANCE="likes", DATABASE="likes", DATABASE_USER="me"
+    )
     assert project.deployed() == []
-    others = {"REGION": "europe-west1", "SERVICE_ACCOUNT": "another", "INSTANCE": "prod", "DATABASE": "d", "DATABASE_USER": "u"}
+    others = {
+        "REGION": "europe-west1",
+        "SERVICE_ACCOUNT": "another",
+        "INSTANCE": "prod",
+        "DATABASE": "d",
+        "DATABASE_USER": "u",
+    }
     for variable, other in others.items():
         project.refused(f"click-counter was deployed with {variable}=", **{variable: other})
         project.refused(f"click-counter was deployed with {variable}=", arguments=ALL, **{variable: other})
@@ -487,8 +524,11 @@ def test_other_names_than_the_recorded_ones_are_refused(project):
 
 # --- Policies ---------------------------------------------------------------------------------------------------
 
-REFUSALS = ["One or more users named in the policy do not belong to a permitted customer", "not in permitted organization",
-            "constraints/iam.managed.allowedPolicyMembers"]  # fmt: skip
+REFUSALS = [
+    "One or more users named in the policy do not belong to a permitted customer",
+    "not in permitted organization",
+    "constraints/iam.managed.allowedPolicyMembers",
+]
 
 
 @pytest.mark.parametrize("words", REFUSALS)
@@ -496,8 +536,9 @@ def test_policy_against_all_users_leaves_a_function_that_works_and_names_the_rem
     project.apis.faults = [(" run .*setIamPolicy", error(400, f"allUsers: {words}."), -1)]
     done = project.deploy()
     assert done.returncode == 2
-    assert "gcloud run services update click-counter --region=europe-west1 --project=my-project --no-invoker-iam-check" in (
-        done.stderr
+    assert (
+        "gcloud run services update click-counter --region=europe-west1 --project=my-project --no-invoker-iam-check"
+        in (done.stderr)
     )
     assert project.state["run"][KEY]["sockets"] == CONNECTION
     annotations = project.apis.run[KEY]["resource"]["metadata"]["annotations"]
@@ -633,19 +674,27 @@ def test_bad_setting_is_refused_before_anything_is_done(project, variables, word
         assert project.calls == []
 
 
-
 @pytest.mark.parametrize(
     ("variable", "meant"),
-    [("COUNTER", "COUNTERS"), ("ALLOWED_ORIGIN", "ALLOWED_ORIGINS"), ("COUNTERSS", "COUNTERS"), ("MAX_COUNTER", "MAX_COUNTERS"),
-     ("DATABASE_URI", "DATABASE_URL"), ("CLICK_PER_MINUTE", "CLICKS_PER_MINUTE"), ("MAX_INSTANCE", "MAX_INSTANCES")],
-)  # fmt: skip
+    [
+        ("COUNTER", "COUNTERS"),
+        ("ALLOWED_ORIGIN", "ALLOWED_ORIGINS"),
+        ("COUNTERSS", "COUNTERS"),
+        ("MAX_COUNTER", "MAX_COUNTERS"),
+        ("DATABASE_URI", "DATABASE_URL"),
+        ("CLICK_PER_MINUTE", "CLICKS_PER_MINUTE"),
+        ("MAX_INSTANCE", "MAX_INSTANCES"),
+    ],
+)
 def test_variable_that_is_one_letter_away_from_one_of_its_own_is_named(project, variable, meant):
     done = project.deploy("--dry-run", **{variable: "likes"})
     assert done.stderr.startswith(f"{variable} is no variable of this script. Did you mean {meant}?\n==> services")
 
 
 def test_its_own_variables_are_not_named(project):
-    own = dict.fromkeys(("COUNTERS", "MAX_COUNTERS", "ALLOWED_ORIGINS", "DATABASE_URL", "DATABASE", "DATABASE_USER"), "")
+    own = dict.fromkeys(
+        ("COUNTERS", "MAX_COUNTERS", "ALLOWED_ORIGINS", "DATABASE_URL", "DATABASE", "DATABASE_USER"), ""
+    )
     assert "Did you mean" not in project.deploy("--dry-run", MIN_INSTANCES="1", MAX_INSTANCES="2", **own).stderr
 
 
@@ -665,9 +714,9 @@ BAD_URLS = {
     "jdbc:postgresql://h:5432/d?user=u&password=hunter2": NOTHING_ELSE,
     "host=h user=u password=hunter2 dbname=d": NOTHING_ELSE,
     "postgresql://u:[YOUR-PASSWORD]@h/d": "holds a placeholder",
-    "postgresql://clicks:hunter2@/clicks?host=/cloudsql/PROJECT_ID:REGION:click-counter": "with region and instance filled in",
-    "postgresql://u:hunter2@/d?host=/tmp/cloudsql/my-project:europe-west1:db": "names a socket that the function does not have",
-    "postgresql://u:hunter2@/d?host=/cloudsql/theirs:europe-west1:db": "this project's Cloud SQL: /cloudsql/my-project:",
+    "postgresql://clicks:hunter2@/clicks?host=/cloudsql/PROJECT_ID:REGION:click-counter": "with region and instance",
+    "postgresql://u:hunter2@/d?host=/tmp/cloudsql/my-project:europe-west1:db": "names a socket that the function",
+    "postgresql://u:hunter2@/d?host=/cloudsql/theirs:europe-west1:db": "this project's Cloud SQL: /cloudsql/my",
     "postgresql://u:hunter2@h:65536/d": "the port must be a number",
     "postgresql://u:hunter2%@h/d": "Write %25",
     "postgresql://u:hunter2@h/d?sslrootcert=main.py": "put it into static/, and write sslrootcert=static/NAME",
@@ -778,11 +827,13 @@ def test_instance_that_is_stopped_is_named_and_one_in_the_making_waited_for(live
 
 
 def test_teardown_names_what_goes_and_what_stays_and_asks(live):
-    for arguments, answer in itertools.product((["--teardown"], ["--teardown", "--with-database"]), ("n\n", "", "yes\n")):
+    for arguments, answer in itertools.product(
+        (["--teardown"], ["--teardown", "--with-database"]), ("n\n", "", "yes\n")
+    ):
         done = live.deploy(*arguments, answer=answer)
         assert (done.returncode, "nothing was removed" in done.stderr, live.changes) == (2, True, [])
         goes, _, stays = done.stderr.partition("To be removed from my-project:\n")[2].partition("To be kept:\n")
-        assert "the function or Cloud Run service click-counter in europe-west1" in goes
+        assert "the function click-counter in europe-west1" in goes
         assert "the service account click-counter" in goes
         if arguments[1:]:
             assert "the Cloud SQL instance click-counter WITH ALL COUNTS AND BACKUPS" in goes
