@@ -227,15 +227,15 @@ check_settings() {
 # A variable that is one letter away from one of these would be ignored without a word.
 name_near_misses() {
   local variable i near exported
-  exported=$'\n'$(compgen -e)$'\n'
+  exported=" $(compgen -e | tr '\n' ' ') "
   for variable in "${SETTINGS[@]}" DATABASE_URL PROJECT_ID FUNCTION SERVICE_ACCOUNT SECRET_LOCATIONS RUNTIME CONCURRENCY \
     MIN_INSTANCES MAX_INSTANCES INSTANCE DATABASE DATABASE_USER POSTGRES STORAGE_GB CONNECTIONS; do
     near="${variable}[A-Z_]"
     for ((i = 0; i < ${#variable}; i++)); do
       near="$near|${variable:0:i}[A-Z_]?${variable:i+1}|${variable:0:i}[A-Z_]${variable:i}"
     done
-    exported=${exported/$'\n'$variable$'\n'/$'\n'}
-    ! [[ "$exported" =~ $'\n'($near)$'\n' ]] || say "${BASH_REMATCH[1]} is no variable of this script. Did you mean $variable?"
+    near=" ($near) " exported=${exported/ $variable / }
+    ! [[ "$exported" =~ $near ]] || say "${BASH_REMATCH[1]} is no variable of this script. Did you mean $variable?"
   done
 }
 

@@ -7,6 +7,7 @@ call has loaded, the next one finds loaded. Only the pauses in which gcloud wait
 import contextlib
 import importlib
 import os
+import select
 import socket
 import sys
 import tempfile
@@ -87,7 +88,7 @@ def load(arguments: list[str], modules: list[str]) -> None:
 
 with socket.create_server(("127.0.0.1", 0)) as server:
     print(server.getsockname()[1], flush=True)
-    while True:
+    while sys.stdin not in select.select([server, sys.stdin], [], [])[0]:  # until its starter has closed it, or is gone
         connection, _ = server.accept()
         with connection, contextlib.suppress(EOFError):
             serve(connection)

@@ -387,7 +387,6 @@ def real_gcloud() -> Iterator[int]:
     ) as process:
         assert process.stdout
         yield int(process.stdout.readline())
-        process.terminate()
 
 
 # --- A project --------------------------------------------------------------------------------------------------------

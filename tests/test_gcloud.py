@@ -67,7 +67,8 @@ def live(project, live_state):
 @pytest.fixture(scope="session")
 def table(request, tmp_path_factory):
     """The rows of the table in tests/README.md, which are written there with --update; each worker adds its own."""
-    file = tmp_path_factory.getbasetemp().parent / "gcloud-table"
+    folder = tmp_path_factory.getbasetemp()
+    file = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "gcloud-table"
     yield file
     if request.config.getoption("--update"):
         rows = dict(line.split("\t", 1) for line in file.read_text().splitlines())
