@@ -83,6 +83,7 @@ def checked_days(given: str) -> dict[str, int]:
     return days
 
 
+HEADER = "name,value or name,value,days"
 NUMBER = re.compile(r"\W*\d[\d\W]*(e\W?\d+\W*)?", re.IGNORECASE)  # however a spreadsheet writes it
 
 
@@ -102,7 +103,9 @@ def read_csv(content: bytes) -> dict[str, Count]:
             if not any(fields) or fields[0].lower().startswith("sep="):  # which tells a spreadsheet the delimiter
                 pass
             elif header is None and not NUMBER.fullmatch("".join(fields[1:2])):
-                header = _header(fields)
+                header = " ".join(fields).lower().split()
+                if header not in (["name", "value"], ["name", "value", "days"]):
+                    raise Mistake(f"{','.join(fields)[:60]!r} is taken for a header, which must be {HEADER}")
             else:
                 header = header or []
                 _read_row(fields, "days" in header, counts)
@@ -112,13 +115,6 @@ def read_csv(content: bytes) -> dict[str, Count]:
     if header is None:
         raise Mistake("There is nothing to import: every line is empty. Write lines like post-1,42")
     return counts
-
-
-def _header(fields: Sequence[str]) -> list[str]:
-    words = " ".join(fields).lower().split()
-    if words not in (["name", "value"], ["name", "value", "days"]):
-        raise Mistake(f"{','.join(fields)[:60]!r} is taken for a header, which must be name,value or name,value,days")
-    return words
 
 
 def _read_row(fields: Sequence[str], with_days: bool, counts: dict[str, Count]) -> None:
@@ -139,11 +135,8 @@ def _read_row(fields: Sequence[str], with_days: bool, counts: dict[str, Count]) 
 
 # --- The database -----------------------------------------------------------------------------------------------
 
-# Clicks wait for the lock. Where the tool is stopped (Ctrl+Z, a laptop that sleeps), the server takes it back: between
-# two statements, or within one that it has sent halfway.
-LIMITS = """
-set local lock_timeout = 2000; set local idle_in_transaction_session_timeout = 2000;
-set local statement_timeout = 30000"""
+# Clicks wait for the lock. Where the tool is stopped (Ctrl+Z, a laptop that sleeps), the server takes it back.
+LIMITS = "set local lock_timeout = 2000; set local idle_in_transaction_session_timeout = 2000"
 # A parameter of JSON carries any number of rows. Postgres and SQLite agree on json_each for objects.
 NAMED = "name in (select key from json_each(:names))"
 READ = """
@@ -223,10 +216,8 @@ def delete_counts(connection: Connection, names: Iterable[str]) -> None:
 
 def as_csv(counts: Mapping[str, Count]) -> str:
     """Write the counts as import takes them back; nothing in them needs quotes."""
-    lines = ["name,value,days\n"]
-    for name, (value, days) in counts.items():
-        lines.append(f"{name},{value},{' '.join(f'{day}={clicks}' for day, clicks in (days or {}).items())}\n")
-    return "".join(lines)
+    days = {name: " ".join(f"{day}={clicks}" for day, clicks in (counts[name].days or {}).items()) for name in counts}
+    return "name,value,days\n" + "".join(f"{name},{counts[name].value},{days[name]}\n" for name in counts)
 
 
 # --- The commands -----------------------------------------------------------------------------------------------
@@ -255,7 +246,7 @@ def set_count(name: str, value: int, add: bool) -> None:
     """Set one count, and make the counter where there is none."""
     with transaction(lock=True) as connection:
         changes = put_counts(connection, {name: Count(value)}, add)
-    tell(changes, add)
+    tell(changes)
     write(f"{changes[name][1]}\n")
 
 
@@ -270,7 +261,7 @@ def rename_counter(old: str, new: str, merge: bool) -> None:
         changes = put_counts(connection, {new: counts[old]}, add=True)
         run(connection, COPY_KEYS, old=old, new=new)  # a click that is sent again counts under neither name
         delete_counts(connection, [old])
-    tell(changes, add=True)
+    tell(changes)
     write(f"{new}\t{changes[new][1]}\n")
 
 
@@ -325,7 +316,7 @@ def import_counters(file: str, add: bool) -> None:
     counts = read_csv(content)
     with transaction(lock=True) as connection:
         changes = put_counts(connection, counts, add)
-    tell(changes, add)
+    tell(changes)
     write(f"Imported {counted(len(counts), 'counter')}.\n")
 
 
@@ -347,13 +338,11 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
-def tell(changes: Mapping[str, tuple[int, int]], add: bool) -> None:
-    """Tell which counts there were before, and which names the function will not know."""
-    replaced = [f"{name}: {before} -> {after}" for name, (before, after) in changes.items() if before not in (0, after)]
-    for line in replaced:
-        say(line)
-    if replaced and not add:
-        say("What was there is replaced. With --add it would have been added to.")
+def tell(changes: Mapping[str, tuple[int, int]]) -> None:
+    """Tell which counts there were before, and which names COUNTERS does not permit, where it is set."""
+    for name, (before, after) in changes.items():
+        if before not in (0, after):
+            say(f"{name}: {before} -> {after}")
     listed = [entry.strip(string.whitespace) for entry in os.environ.get("COUNTERS", "").split(",")]
     permitted = {name for entry in listed for name in fnmatch.filter(changes, entry)}
     if any(listed) and (foreign := [name for name in changes if name not in permitted]):
