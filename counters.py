@@ -136,7 +136,7 @@ def _read_row(fields: Sequence[str], with_days: bool, counts: dict[str, Count]) 
 # --- The database -----------------------------------------------------------------------------------------------
 
 # Clicks wait for the lock. Where the tool is stopped (Ctrl+Z, a laptop that sleeps), the server takes it back.
-LIMITS = "set local lock_timeout = 2000; set local idle_in_transaction_session_timeout = 2000"
+LIMITS = "set local lock_timeout = 2000; set local idle_in_transaction_session_timeout = 3000"
 # A parameter of JSON carries any number of rows. Postgres and SQLite agree on json_each for objects.
 NAMED = "name in (select key from json_each(:names))"
 READ = """
@@ -149,15 +149,22 @@ group by counter.name, counter.value"""
 PUT_VALUES = """
 insert into counter (name, value)
 select key, cast(cast(value as text) as bigint) from json_each(:values) where true
-on conflict (name) do update set value = excluded.value"""
+on conflict (name) do update set value = excluded.value + :add * counter.value"""
 ADD_DAYS = """
 insert into daily (name, day, value)
 select substr(key, 12), substr(key, 1, 10), cast(cast(value as text) as bigint) from json_each(:days) where true
 on conflict (name, day) do update set value = daily.value + excluded.value"""
-COPY_KEYS = """
-insert into click (key, name, expires)
-select key, :new, expires from click where name = :old
-and not exists (select 1 from click as other where other.key = click.key and other.name = :new)"""
+RENAME = (
+    """insert into counter (name, value) select :new, value from counter where name = :old
+    on conflict (name) do update set value = counter.value + excluded.value""",
+    """insert into daily (name, day, value) select :new, day, value from daily where name = :old
+    on conflict (name, day) do update set value = daily.value + excluded.value""",
+    # Both names keep the keys: a click that is sent again counts under neither.
+    """insert into click (key, name, expires) select key, :new, expires from click where name = :old
+    and not exists (select 1 from click as other where other.key = click.key and other.name = :new)""",
+    "delete from counter where name = :old",
+    "delete from daily where name = :old",
+)
 
 
 @contextmanager
@@ -176,42 +183,50 @@ def transaction(lock: bool = False) -> Iterator[Connection]:
         raise explain(error) from error
 
 
-def run(connection: Connection, statement: str, **parameters: object) -> CursorResult[*tuple[Any, ...]]:
-    """Execute a statement; a mapping goes as JSON."""
-    bound = {name: json.dumps(value) if isinstance(value, Mapping) else value for name, value in parameters.items()}
-    return connection.execute(text(statement), bound)
+def run(connection: Connection, statement: str, **parameters: str | int) -> CursorResult[*tuple[Any, ...]]:
+    return connection.execute(text(statement), parameters)
 
 
-def read_counts(connection: Connection, names: Iterable[str] | None = None) -> dict[str, Count]:
-    """Return the counts and their days, sorted, of the counters with these names or of all."""
-    named = {} if names is None else {"names": dict.fromkeys(names)}
-    rows = run(connection, f"{READ} where counter.{NAMED}" if named else READ, **named)
+def as_parameter(rows: Iterable[str] | Mapping[str, int]) -> str:
+    return json.dumps(rows if isinstance(rows, Mapping) else dict.fromkeys(rows))
+
+
+def read_counts(connection: Connection, where: str = "", **parameters: str) -> dict[str, Count]:
+    """Return the counts and their days, sorted."""
+    rows = sorted(tuple(row) for row in run(connection, READ + where, **parameters))
     return {
         name: Count(value, {day: clicks for _, _, day, clicks in group if day is not None})
-        for (name, value), group in groupby(sorted(tuple(row) for row in rows), key=lambda row: row[:2])
+        for (name, value), group in groupby(rows, key=lambda row: row[:2])
     }
 
 
-def put_counts(connection: Connection, counts: Mapping[str, Count], add: bool) -> dict[str, tuple[int, int]]:
-    """Set these counts, and the days that are given, or add them; return each count before and after."""
-    found = run(connection, f"select name, value from counter where {NAMED}", names=dict.fromkeys(counts))
-    before = {row.name: row.value for row in found}
-    after = {name: count.value + (before.get(name, 0) if add else 0) for name, count in counts.items()}
-    for name, value in after.items():
+def read_values(connection: Connection, names: str) -> dict[str, int]:
+    found = run(connection, f"select name, value from counter where {NAMED}", names=names)
+    return {row.name: row.value for row in found}
+
+
+def put_counts(counts: Mapping[str, Count], add: bool) -> dict[str, int]:
+    """Set these counts, and the days that are given, or add them; return the counts after that."""
+    days = {name: count.days for name, count in counts.items() if count.days is not None}
+    # All that takes time is done before the clicks have to wait.
+    values, named = as_parameter({name: count.value for name, count in counts.items()}), as_parameter(days)
+    days_of_all = as_parameter({f"{day} {name}": clicks for name in days for day, clicks in days[name].items()})
+    with transaction(lock=True) as connection:
+        before = read_values(connection, values)
+        after = {name: count.value + (before.get(name, 0) if add else 0) for name, count in counts.items()}
+        check_sums(after)
+        run(connection, PUT_VALUES, values=values, add=int(add))
+        if not add:
+            run(connection, f"delete from daily where {NAMED}", names=named)
+        run(connection, ADD_DAYS, days=days_of_all)
+    tell(before, after)
+    return after
+
+
+def check_sums(values: Mapping[str, int]) -> None:
+    for name, value in values.items():
         if value > MAX_COUNT:
             raise Mistake(f"{name} would be {value}, and {MAX_COUNT} is the most. Nothing was changed.")
-    run(connection, PUT_VALUES, values=after)
-    days = {name: count.days for name, count in counts.items() if count.days is not None}
-    if not add:
-        run(connection, f"delete from daily where {NAMED}", names=days)
-    run(connection, ADD_DAYS, days={f"{day} {name}": clicks for name in days for day, clicks in days[name].items()})
-    return {name: (before.get(name, 0), value) for name, value in after.items()}
-
-
-def delete_counts(connection: Connection, names: Iterable[str]) -> None:
-    """Delete counters, but not their keys: a click that is sent again must not make one anew."""
-    for table in ("counter", "daily"):
-        run(connection, f"delete from {table} where {NAMED}", names=dict.fromkeys(names))
 
 
 def as_csv(counts: Mapping[str, Count]) -> str:
@@ -244,25 +259,23 @@ def _table(rows: Sequence[tuple[str, int, str | None]]) -> str:
 
 def set_count(name: str, value: int, add: bool) -> None:
     """Set one count, and make the counter where there is none."""
-    with transaction(lock=True) as connection:
-        changes = put_counts(connection, {name: Count(value)}, add)
-    tell(changes)
-    write(f"{changes[name][1]}\n")
+    write(f"{put_counts({name: Count(value)}, add)[name]}\n")
 
 
 def rename_counter(old: str, new: str, merge: bool) -> None:
     """Give one counter, with its days, another name."""
     with transaction(lock=True) as connection:
-        counts = read_counts(connection, [old, new])
-        if old not in counts:
+        before = read_values(connection, as_parameter([old, new]))
+        if old not in before:
             raise _missing([old])
-        if new in counts and (not merge or new == old):
+        if new in before and (not merge or new == old):
             raise Mistake(f"There is a counter {new} already. Choose another name, or add {old} to it with --merge.")
-        changes = put_counts(connection, {new: counts[old]}, add=True)
-        run(connection, COPY_KEYS, old=old, new=new)  # a click that is sent again counts under neither name
-        delete_counts(connection, [old])
-    tell(changes)
-    write(f"{new}\t{changes[new][1]}\n")
+        after = {new: before.pop(old) + before.get(new, 0)}
+        check_sums(after)
+        for statement in RENAME:
+            run(connection, statement, old=old, new=new)
+    tell(before, after)
+    write(f"{new}\t{after[new]}\n")
 
 
 def delete_counters(names: list[str], yes: bool) -> None:
@@ -271,9 +284,12 @@ def delete_counters(names: list[str], yes: bool) -> None:
         chosen = _matching([row.name for row in run(connection, "select name from counter")], names)
     if not yes and os.isatty(0) and not _confirmed(chosen):
         raise Mistake("Nothing was deleted.")
+    named = as_parameter(chosen)
     with transaction(lock=True) as connection:
-        write(as_csv(read_counts(connection, chosen)))  # before the commit: what cannot be written is not deleted
-        delete_counts(connection, chosen)
+        # Before the commit, so that what cannot be written is not deleted.
+        write(as_csv(read_counts(connection, f" where counter.{NAMED}", names=named)))
+        for table in ("counter", "daily"):  # but not the keys: a click that is sent again must not make it anew
+            run(connection, f"delete from {table} where {NAMED}", names=named)
     say(f"Deleted {counted(len(chosen), 'counter')}. To undo it, give these lines to `{COMMAND} import`.")
 
 
@@ -314,9 +330,7 @@ def import_counters(file: str, add: bool) -> None:
     except OSError as error:
         raise Mistake(f"{'Standard input' if file == '-' else file} cannot be read: {error.strerror}") from None
     counts = read_csv(content)
-    with transaction(lock=True) as connection:
-        changes = put_counts(connection, counts, add)
-    tell(changes)
+    put_counts(counts, add)
     write(f"Imported {counted(len(counts), 'counter')}.\n")
 
 
@@ -338,14 +352,14 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
-def tell(changes: Mapping[str, tuple[int, int]]) -> None:
+def tell(before: Mapping[str, int], after: Mapping[str, int]) -> None:
     """Tell which counts there were before, and which names COUNTERS does not permit, where it is set."""
-    for name, (before, after) in changes.items():
-        if before not in (0, after):
-            say(f"{name}: {before} -> {after}")
+    for name, value in before.items():
+        if value not in (0, after[name]):
+            say(f"{name}: {value} -> {after[name]}")
     listed = [entry.strip(string.whitespace) for entry in os.environ.get("COUNTERS", "").split(",")]
-    permitted = {name for entry in listed for name in fnmatch.filter(changes, entry)}
-    if any(listed) and (foreign := [name for name in changes if name not in permitted]):
+    permitted = {name for entry in listed for name in fnmatch.filter(after, entry)}
+    if any(listed) and (foreign := [name for name in after if name not in permitted]):
         say(f"COUNTERS does not permit {some(foreign)}. List what pages are to show and click.")
 
 
@@ -356,12 +370,12 @@ def say(message: str, end: str = "\n") -> None:
 
 def write(output: str, to_its_end: bool = True) -> None:
     """Write to standard output; a reader that goes before the end, as in `list | head`, may be a Mistake or not."""
-    if sys.stdout is None:  # print would write nowhere, and say nothing
+    if sys.stdout is None:  # file 1 may be the database's by now
         raise Mistake("Standard output is closed. Nothing was written.")
     try:
-        print(output, end="", flush=True)
+        with open(1, "w", closefd=False) as out:  # buffered: PYTHONUNBUFFERED would drop what does not fit at once
+            out.write(output)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python writes again what it could not, when it ends
         if to_its_end or not isinstance(error, BrokenPipeError):
             raise Mistake(f"Standard output cannot be written to its end: {error.strerror}") from None
 
