@@ -16,7 +16,7 @@ import shlex
 import signal
 import string
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date
 from itertools import groupby
@@ -187,10 +187,6 @@ def run(connection: Connection, statement: str, **parameters: str | int) -> Curs
     return connection.execute(text(statement), parameters)
 
 
-def as_parameter(rows: Iterable[str] | Mapping[str, int]) -> str:
-    return json.dumps(rows if isinstance(rows, Mapping) else dict.fromkeys(rows))
-
-
 def read_counts(connection: Connection, where: str = "", **parameters: str) -> dict[str, Count]:
     """Return the counts and their days, sorted."""
     rows = sorted(tuple(row) for row in run(connection, READ + where, **parameters))
@@ -209,8 +205,8 @@ def put_counts(counts: Mapping[str, Count], add: bool) -> dict[str, int]:
     """Set these counts, and the days that are given, or add them; return the counts after that."""
     days = {name: count.days for name, count in counts.items() if count.days is not None}
     # All that takes time is done before the clicks have to wait.
-    values, named = as_parameter({name: count.value for name, count in counts.items()}), as_parameter(days)
-    days_of_all = as_parameter({f"{day} {name}": clicks for name in days for day, clicks in days[name].items()})
+    values, named = json.dumps({name: count.value for name, count in counts.items()}), json.dumps(days)
+    days_of_all = json.dumps({f"{day} {name}": clicks for name in days for day, clicks in days[name].items()})
     with transaction(lock=True) as connection:
         before = read_values(connection, values)
         after = {name: count.value + (before.get(name, 0) if add else 0) for name, count in counts.items()}
@@ -265,7 +261,7 @@ def set_count(name: str, value: int, add: bool) -> None:
 def rename_counter(old: str, new: str, merge: bool) -> None:
     """Give one counter, with its days, another name."""
     with transaction(lock=True) as connection:
-        before = read_values(connection, as_parameter([old, new]))
+        before = read_values(connection, json.dumps({old: 0, new: 0}))
         if old not in before:
             raise _missing([old])
         if new in before and (not merge or new == old):
@@ -284,7 +280,7 @@ def delete_counters(names: list[str], yes: bool) -> None:
         chosen = _matching([row.name for row in run(connection, "select name from counter")], names)
     if not yes and os.isatty(0) and not _confirmed(chosen):
         raise Mistake("Nothing was deleted.")
-    named = as_parameter(chosen)
+    named = json.dumps(dict.fromkeys(chosen))
     with transaction(lock=True) as connection:
         # Before the commit, so that what cannot be written is not deleted.
         write(as_csv(read_counts(connection, f" where counter.{NAMED}", names=named)))

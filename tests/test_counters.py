@@ -204,15 +204,13 @@ def test_list_shows_those_with_a_prefix(tool):
     assert tool("list", "%") == ""
 
 
-def test_list_on_a_terminal_has_a_header_the_last_day_and_a_total(tool, database):
-    assert tool.on_terminal("list") == (0, "NAME        COUNT  LAST CLICK\n0 counters      0\n")
+def test_list_on_a_terminal_has_a_header_the_last_day_and_a_total(tool_on_sqlite, tool, monkeypatch):
+    assert tool_on_sqlite.on_terminal("list") == (0, "NAME        COUNT  LAST CLICK\n0 counters      0\n")
     tool("import", given="post-10,1200\na,7,2026-01-02=3 2026-01-10=4 2026-02-01=0\n")
-    assert tool.on_terminal("list") == (0, (
-        "NAME        COUNT  LAST CLICK\n"
-        "a               7  2026-01-10\n"
-        "post-10      1200  -\n"
-        "2 counters   1207\n"
-    ))  # fmt: skip
+    monkeypatch.setattr(os, "isatty", lambda file: True)
+    assert tool("list") == (
+        "NAME        COUNT  LAST CLICK\na               7  2026-01-10\npost-10      1200  -\n2 counters   1207\n"
+    )
 
 
 def test_what_is_replaced_is_told(tool):
@@ -560,18 +558,15 @@ def test_import_of_an_empty_file_is_a_mistake(tool_on_sqlite):
     )  # as an empty database is exported
 
 
-def test_import_from_a_file_or_standard_input(on_sqlite, tmp_path):
-    tool = Tool(on_sqlite.url)
+def test_import_from_a_file_or_standard_input(tool_on_sqlite, on_sqlite, tmp_path):
     (tmp_path / "counts.csv").write_text("a,1\n")
-    assert tool("import", str(tmp_path / "counts.csv")) == "Imported 1 counter.\n"
-    assert tool("import", given="b,2\n") == "Imported 1 counter.\n"
+    assert tool_on_sqlite("import", str(tmp_path / "counts.csv")) == "Imported 1 counter.\n"
+    assert Tool(on_sqlite.url)("import", given="b,2\n") == "Imported 1 counter.\n"
     assert on_sqlite.values() == {"a": 1, "b": 2}
-    refusal = tool.refusal("import", str(tmp_path / "none.csv"))
+    refusal = tool_on_sqlite.refusal("import", str(tmp_path / "none.csv"))
     assert refusal == f"{tmp_path}/none.csv cannot be read: No such file or directory\n"
-    assert "Is a directory" in tool.refusal("import", str(tmp_path))
-    command = f"{' '.join(tool.command)} import <&-"
-    done = subprocess.run(command, shell=True, capture_output=True, env=tool.environment)
-    assert done.stderr == b"Standard input cannot be read: Bad file descriptor\n"
+    assert "Is a directory" in tool_on_sqlite.refusal("import", str(tmp_path))
+    assert in_shell(tool_on_sqlite, "import <&-").stderr == "Standard input cannot be read: Bad file descriptor\n"
 
 
 def test_import_from_a_terminal_says_that_it_waits(on_sqlite):
