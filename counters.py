@@ -135,8 +135,11 @@ def _read_row(fields: Sequence[str], with_days: bool, counts: dict[str, Count]) 
 
 # --- The database -----------------------------------------------------------------------------------------------
 
-# Clicks wait for the lock. Where the tool is stopped (Ctrl+Z, a laptop that sleeps), the server takes it back.
-LIMITS = "set local lock_timeout = 2000; set local idle_in_transaction_session_timeout = 3000"
+# Clicks wait for the lock. Where the tool is stopped (Ctrl+Z, a laptop that sleeps), the server takes it back. What
+# another client of the same pooler has set does not matter.
+PREAMBLE = """
+set transaction isolation level read committed; set local search_path to default;
+set local lock_timeout = 2000; set local idle_in_transaction_session_timeout = 3000"""
 # A parameter of JSON carries any number of rows. Postgres and SQLite agree on json_each for objects.
 NAMED = "name in (select key from json_each(:names))"
 READ = """
@@ -173,7 +176,7 @@ def transaction(lock: bool = False) -> Iterator[Connection]:
     try:
         with engine(timeout=30).begin() as connection:
             if DATABASE.sqlite is None:
-                connection.exec_driver_sql(f"set transaction isolation level read committed; {LIMITS}")
+                connection.exec_driver_sql(PREAMBLE)
             if not all(map(inspect(connection).has_table, ("counter", "daily", "click"))):
                 apply_schema(connection)
             if lock and DATABASE.sqlite is None:

@@ -399,11 +399,16 @@ def test_tool_that_finds_the_counters_locked_gives_up(on_postgres, tool_on, post
 
 
 def test_behind_a_pooler_in_transaction_mode(postgres, on_postgres, tool_on):
+    """Also where another of its clients has set where tables are."""
     with postgres.pooler("transaction") as port:
         tool = tool_on(postgres.url(on_postgres.name, port))
         tool("import", given=SPAM)
-        assert "post-1,1,\n" in tool("delete", "post-1")
-        assert tool("rename", "post-spam-1", "post-spam-2", "--merge") == "post-spam-2\t30\n"
+        with postgres.connected(on_postgres.name, port) as other:
+            rows(other, "create schema elsewhere; set search_path to elsewhere")
+            rows(other, "create table counter (name text primary key, value bigint not null)")
+            assert "post-1,1,\n" in tool("delete", "post-1")
+            assert tool("rename", "post-spam-1", "post-spam-2", "--merge") == "post-spam-2\t30\n"
+            assert tool("list", "post-spam-2") == "post-spam-2\t30\n"
 
 
 # --- delete -----------------------------------------------------------------------------------------------------
