@@ -192,20 +192,20 @@ class Postgres:
         if not self._has_tables:
             await self.read([])
         click = Click(str(uuid.uuid4()), str(uuid.uuid4()), 0, None)  # which waits for no other
-        await self._write(self._counting([click]) + "; rollback", begin="begin;")
+        await self._write(f"begin; {self._counting([click])}; rollback")
 
-    async def _write(self, statements: str, begin: str = "") -> tuple[Rows, int]:
+    async def _write(self, statements: str) -> tuple[Rows, int]:
         try:
-            return await self._query(statements, begin)
+            return await self._query(statements)
         except AttemptError as error:
             if error.code == DISK_FULL:  # what was deleted together with the clicks has come back
                 with suppress(AttemptError):
                     await self._query(self.PRUNE.format(limit=MAX_PRUNED_ALONE))
             raise
 
-    async def _query(self, statements: str, begin: str = "") -> tuple[Rows, int]:
+    async def _query(self, statements: str) -> tuple[Rows, int]:
         """Send the statements on the one connection, which is dropped after a failure: the two may be out of step."""
-        message = begin + self.PREAMBLE + statements
+        message = self.PREAMBLE + statements
         async with self._turn:
             try:
                 connection = await self._connected()
@@ -229,12 +229,12 @@ class Postgres:
         return reply
 
     async def _connected(self) -> Connection:
-        connection = self._connection or await self._opened()
-        if connection.is_stale:  # no fault: servers end what was idle for long
+        if self._connection is None:
+            self._connection = await self._opened()
+        if self._connection.is_stale:  # no fault: servers end what was idle for long
             self._drop()
-            connection = await self._opened()
-        self._connection = connection
-        return connection
+            self._connection = await self._opened()
+        return self._connection
 
     async def _opened(self) -> Connection:
         """Connect, with one attempt at a time: what comes after the timeout is the next caller's."""
