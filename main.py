@@ -38,6 +38,7 @@ from database_url import DATABASE, NAME, NAME_RULE
 KEY = re.compile(r'("?)([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\1')
 ORIGIN = r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?"
 PAGE = re.compile(r"(?!.{2001})(https?://[^/?#@\\]+)(?:[/?#].*)?")
+PORT = re.compile(r"^([0-9.]+|\[.*\]):[0-9]{1,5}$")
 FORM = "application/x-www-form-urlencoded"
 
 MAX_PATH = 200  # characters
@@ -344,14 +345,13 @@ class AddressLimit:
 
 def networks_of(forwarded: str) -> list[bytes]:
     """Return the last entry as IPv4 address, /24 and /16, or IPv6 /64, /48 and /32; nothing where it is no address."""
-    entry = re.sub(r"([0-9.]+|\[.*\]):[0-9]{1,5}", r"\1", forwarded.rpartition(",")[2].strip()[:100])
+    entry = PORT.sub(r"\1", forwarded[-100:].rpartition(",")[2].strip())
     try:
         address = ipaddress.ip_address(entry.strip("[]"))
     except ValueError:
         return []
-    address = getattr(address, "ipv4_mapped", None) or address
-    sizes = (4, 3, 2) if address.version == 4 else (8, 6, 4)
-    return [bytes([address.version]) + address.packed[:size] for size in sizes]
+    packed = (getattr(address, "ipv4_mapped", None) or address).packed
+    return [packed[:4], packed[:3], packed[:2]] if len(packed) == 4 else [packed[:8], packed[:6], packed[:4]]
 
 
 ADDRESS_LIMIT = AddressLimit(SETTINGS.clicks_per_minute)
