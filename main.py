@@ -255,32 +255,26 @@ def call_of(request: Request, headers: Headers, body: bytes) -> Call:
     example = f"{path}?name=post-1"
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if body and (media_type != FORM or b"=" not in body):
-        raise Problem(
-            415, f"Send no body, or a form as {FORM}. A counter's name goes into the address, like {example}."
-        )
+        raise Problem(415, f"Send no body, or a form as {FORM}. The counter's name goes here: {example}.")
     query, form = fields_of(request.scope["query_string"]), fields_of(body)
-    for field, _ in query:
-        if field not in FIELDS[path] and not PICKED_UP.fullmatch(field):
-            known = ", ".join(FIELDS[path])
-            raise Problem(400, f"There is no field {field[:40]!r}, only {known}. Name a counter like {example}.")
     in_query, in_form = ([text for field, text in fields if field == "name"] for fields in (query, form))
-    if in_query and in_form and in_query != in_form:
-        raise Problem(400, f"The form's name is not that of {path}?name=. Send one of them.")
-    names = in_query or in_form
-    for field, text in form:
-        means_name = NAME_LIKE.search(field) or (SETTINGS.permits(text) and text not in names)
-        if means_name and field not in ("name", "return"):
-            raise Problem(400, f"The form's field {field[:40]!r} names no counter. Call it name, or send {example}.")
+    names = in_query if in_query == in_form else in_query + in_form
+    unknown = [field for field, _ in query if field not in FIELDS[path] and not PICKED_UP.fullmatch(field)]
+    others = [(field, text) for field, text in form if field not in ("name", "return") and text not in names]
+    unknown += [field for field, text in others if NAME_LIKE.search(field) or SETTINGS.permits(text)]
+    if unknown:
+        known = ", ".join(FIELDS[path])
+        raise Problem(400, f"There is no field {unknown[0][:40]!r}, only {known}. Name a counter like {example}.")
     return Call(request, headers, names, dict(query), dict(form))
 
 
 def check_lengths(request: Request, headers: Headers) -> None:
     """Refuse what no honest client sends, before it is taken apart."""
-    parsed = [headers.get(name, "") for name in ("accept", "accept-encoding", "if-none-match")]
-    too_long = len(request.scope["raw_path"]) > MAX_PATH or len(request.scope["query_string"]) > MAX_QUERY
-    if too_long or max(map(len, parsed)) > MAX_PARSED:
-        limits = f"{MAX_PATH} characters of path, {MAX_QUERY} of query and {MAX_PARSED} of an Accept"
-        raise Problem(400, f"Send at most {limits} or If-None-Match header.")
+    longest = max(len(headers.get(name, "")) for name in ("accept", "accept-encoding", "if-none-match"))
+    path, query = request.scope["raw_path"], request.scope["query_string"]
+    if len(path) > MAX_PATH or len(query) > MAX_QUERY or longest > MAX_PARSED:
+        limits = f"{MAX_PATH} characters of path, {MAX_QUERY} of query and {MAX_PARSED} of Accept or If-None-Match"
+        raise Problem(400, f"Send at most {limits}.")
 
 
 async def body_of(request: Request, headers: Headers) -> bytes:
@@ -520,9 +514,7 @@ async def dispatch(request: Request, headers: Headers) -> Response:
         check_origin(headers)
     routes = ROUTES.get(request.scope["path"])
     if routes is None:
-        raise Problem(
-            404, "There is nothing at this address. Open the counter's page, or send POST /click?name=post-1."
-        )
+        raise Problem(404, "There is nothing here. Open the counter's page, or send POST /click?name=post-1.")
     if method in routes:
         return await routes[method](call_of(request, headers, body))
     allow = ", ".join(["GET, HEAD" if method == "GET" else method for method in routes] + ["OPTIONS"])
