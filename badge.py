@@ -43,12 +43,12 @@ def svg(label: str, message: str, color: str, title: str = "") -> str:
     left = _width(label) + 10 if label else 0
     right = _width(message) + 10
     name = html.escape(title or (f"{label}: {message}" if label else message))
-    # The label's ground covers the left end. A clip path would need an id, and a page may hold many badges.
-    ground = f'<path d="M{left} 0H3a3 3 0 0 0-3 3v14a3 3 0 0 0 3 3H{left}z" fill="#555"/>' if label else ""
     texts = (_text(label, left / 2, left, "#555") if label else "") + _text(message, left + right / 2, right, color)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right}" height="20" role="img" aria-label="{name}">'
-        f'<title>{name}</title><rect width="{left + right}" height="20" rx="3" fill="{color}"/>{ground}'
+        f'<title>{name}</title><g clip-path="inset(0 round 3px)">'  # a <clipPath> has an id, which two would share
+        f'<rect width="{left}" height="20" fill="#555"/>'
+        f'<rect x="{left}" width="{right}" height="20" fill="{color}"/></g>'
         '<g font-family="Verdana,Geneva,DejaVu Sans,sans-serif" font-size="11" text-anchor="middle" '
         f'text-rendering="geometricPrecision">{texts}</g></svg>'
     )
