@@ -239,7 +239,7 @@ class Call(NamedTuple):
 BADGE_FIELDS = ("name", "label", "color")
 FIELDS = {"/click": ("name",), "/value": ("name",), "/history": ("name", "days")}  # of a query
 FIELDS |= {"/badge.svg": BADGE_FIELDS, "/badge.json": BADGE_FIELDS}
-PICKED_UP = re.compile(  # by links on their way, or by what wants no old answer
+PICKED_UP = re.compile(  # by links on their way; _, t and v keep caches out
     r"(utm|mc|mtm|pk|hsa|gad)_\w+|\w*(clk?|click)id|[gw]braid|gclsrc|igshid|igsh|srsltid|sccid|li_fat_id|epik|mkt_tok"
     r"|ref|_(ga|gl|hsenc|hsmi)?|[tv]",
     re.IGNORECASE,
@@ -536,8 +536,21 @@ async def handler(request: Request) -> Response:
 # --- On the owner's machine -------------------------------------------------------------------------------------
 
 
+def introduction(host: str, port: int) -> list[str]:
+    """Return sentences on where the counter is and what it counts, so that a setting with a mistake is seen."""
+    everywhere = host in ("0.0.0.0", "[::]")  # noqa: S104
+    place = "all addresses of this machine; write HOST=127.0.0.1 before the command to keep others out"
+    counters = ", ".join([*SETTINGS.exact, *(f"{prefix}*" for prefix in SETTINGS.prefixes)])
+    return [
+        f"The counter is at http://{'localhost' if everywhere else host}:{port}/, its counts in {DATABASE.place}.",
+        f"It listens on {place if everywhere else host}. Ctrl+C stops it.",
+        f"It counts {counters}. Other sites that may click: {', '.join(sorted(SETTINGS.allowed_origins)) or 'none'}.",
+        *misspelt(os.environ),
+    ]
+
+
 def prepare_start() -> None:
-    """Name misspelt settings; locally, also say where the counter is once it listens, and end with the terminal."""
+    """Introduce the counter once it listens, and end with the terminal; on Google, only log what is misspelt."""
     context = get_current_context(silent=True)  # of the command functions-framework
     if context is None or "K_SERVICE" in os.environ:
         for sentence in misspelt(os.environ):
@@ -546,31 +559,22 @@ def prepare_start() -> None:
     host, port = context.params["host"], context.params["port"]
     if host.count(":") > 1 and "[" not in host:  # an IPv6 address, which gunicorn takes in brackets
         os.execv(sys.executable, [*sys.orig_argv, f"--host=[{host}]"])  # noqa: S606
-    everywhere = host in ("0.0.0.0", "[::]")  # noqa: S104
-    place = "all addresses of this machine; write HOST=127.0.0.1 before the command to keep others out"
-    counters = ", ".join([*SETTINGS.exact, *(f"{prefix}*" for prefix in SETTINGS.prefixes)])
-    sentences = [
-        f"The counter is at http://{'localhost' if everywhere else host}:{port}/, its counts in {DATABASE.place}.",
-        f"It listens on {place if everywhere else host}. Ctrl+C stops it.",
-        f"It counts {counters}. Other sites that may click: {', '.join(sorted(SETTINGS.allowed_origins)) or 'none'}.",
-        *misspelt(os.environ),
-    ]
+    is_deaf = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # under nohup
 
     def in_worker() -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # else lost until it has a handler of its own
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until it has a handler of its own
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # the master's SIGTERM lets it finish first
-        print("\n".join(sentences), flush=True)
+        print(*introduction(host, port), sep="\n", flush=True)
 
     def finish(*_: object) -> None:
         signal.raise_signal(signal.SIGTERM)
 
     # The framework forks when it listens. Its master would take the end of a terminal for a wish to reload, and pass an
     # interrupt on as a signal that the worker ignores, for 30 s.
-    on_hang_up = signal.SIG_IGN if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else finish  # as under nohup
-
     def in_master() -> None:
-        for number, action in ((signal.SIGINT, finish), (signal.SIGQUIT, finish), (signal.SIGHUP, on_hang_up)):
-            signal.signal(number, action)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if is_deaf else finish)
+        signal.signal(signal.SIGINT, finish)
+        signal.signal(signal.SIGQUIT, finish)
 
     os.register_at_fork(after_in_child=in_worker, after_in_parent=in_master)
 
