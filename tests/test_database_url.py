@@ -1,4 +1,4 @@
-"""DATABASE_URL and what an error means, through `counters.py`: it names the cause and what to do, never the password."""
+"""DATABASE_URL and what an error means, through `counters.py`: it names the cause and the mend, never the password."""
 
 import re
 from urllib.parse import quote
