@@ -435,8 +435,8 @@ async def value(call: Call) -> Response:
 async def history(call: Call) -> Response:
     """Answer with the clicks of the last days, the oldest first."""
     name, days = name_of(call), call.query.get("days", "30")
-    if not re.fullmatch("[1-9][0-9]{0,2}", days) or int(days) > db.MOST_DAYS:
-        raise Problem(400, f"days must be a number from 1 to {db.MOST_DAYS}.")
+    if not re.fullmatch("[1-9][0-9]{0,2}", days) or int(days) > db.MAX_DAYS:
+        raise Problem(400, f"days must be a number from 1 to {db.MAX_DAYS}.")
     clicks = [{"day": day, "value": number} for day, number in await db.history(name, int(days))]
     content, headers = json.dumps({"name": name, "days": clicks}).encode(), {"Cache-Control": "public, max-age=60"}
     return cacheable_response(call, content, etag_of(content), "application/json", headers)

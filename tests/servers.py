@@ -342,9 +342,9 @@ class Postgres:
             process.wait(10)
 
     @contextmanager
-    def connected(self, database: str) -> Iterator[pg8000.dbapi.Connection]:
+    def connected(self, database: str, port: int | None = None) -> Iterator[pg8000.dbapi.Connection]:
         connection = pg8000.dbapi.connect(
-            "postgres", "127.0.0.1", database, self.port, PASSWORD, ssl_context=False, timeout=15
+            "postgres", "127.0.0.1", database, port or self.port, PASSWORD, ssl_context=False, timeout=15
         )
         connection.autocommit = True
         with closing(connection):
