@@ -240,8 +240,8 @@ BADGE_FIELDS = ("name", "label", "color")
 FIELDS = {"/click": ("name",), "/value": ("name",), "/history": ("name", "days")}  # of a query
 FIELDS |= {"/badge.svg": BADGE_FIELDS, "/badge.json": BADGE_FIELDS}
 PICKED_UP = re.compile(  # by links on their way; _, t and v keep caches out
-    r"(utm|mc|mtm|pk|hsa|gad)_\w+|\w*(clk?|click)id|[gw]braid|gclsrc|igshid|igsh|srsltid|sccid|li_fat_id|epik|mkt_tok"
-    r"|ref|_(ga|gl|hsenc|hsmi)?|[tv]",
+    r"(utm|mc|mtm|pk|hsa|gad|at)_\w+|\w*(clk?|click)id|[gw]braid|gclsrc|igshid|igsh|srsltid|sccid|li_fat_id|epik|mkt_tok"
+    r"|ref|ref_(src|url)|trk|spm|si|_(ga|gl|hsenc|hsmi)?|[stv]",
     re.IGNORECASE,
 )
 NAME_LIKE = re.compile(r'name|counter|[\s{"<]', re.IGNORECASE)
