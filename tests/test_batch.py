@@ -1,6 +1,7 @@
 """The batches, the retry and the circuit breaker, with plain coroutines in place of a database."""
 
 import asyncio
+import gc
 import json
 import time
 
@@ -32,8 +33,9 @@ def work():
     return Work()
 
 
-def batcher_of(work, *, size=100, **more):
-    return Batcher(work, CircuitBreaker("Come back later.", FaultLog("The abacus")), size=size, **more)
+def batcher_of(work, **more):
+    breaker = CircuitBreaker("Come back later.", FaultLog("The abacus"))
+    return Batcher(work, breaker, **{"max_size": 100, "max_waiting": 1000, **more})
 
 
 def transient(code="57P01"):
@@ -70,25 +72,26 @@ async def test_callers_that_wait_go_together_in_the_next_batch(work):
 
 @in_a_loop
 async def test_batch_is_bounded_by_its_callers(work):
-    await submit_while_held(work, batcher_of(work, size=2), [1], [1], [1], [1], [1])
+    await submit_while_held(work, batcher_of(work, max_size=2), [1], [1], [1], [1], [1])
     assert work.batches == [[0], [1], [1], [1]]
 
 
 @in_a_loop
 async def test_batch_is_bounded_by_its_items(work):
-    await submit_while_held(work, batcher_of(work, size=5), [1, 2, 3], [4, 5], [6], range(10, 14), [7])
+    await submit_while_held(work, batcher_of(work, max_size=5), [1, 2, 3], [4, 5], [6], range(10, 14), [7])
     assert work.batches == [[0], [1, 2, 3, 4, 5], [6, 10, 11, 12, 13], [7]]
 
 
 @in_a_loop
 async def test_one_caller_with_more_items_than_a_batch_takes_has_a_batch_of_its_own(work):
-    await submit_while_held(work, batcher_of(work, size=3), [1], range(10, 15), [2])
+    await submit_while_held(work, batcher_of(work, max_size=3), [1], range(10, 15), [2])
     assert work.batches == [[0], [1], [10, 11, 12, 13, 14], [2]]
 
 
 @in_a_loop
 async def test_more_than_may_wait_are_refused_at_once(work):
-    results = await submit_while_held(work, batcher_of(work, size=2, waiting=2), *[[number] for number in range(1, 7)])
+    batcher = batcher_of(work, max_size=2, max_waiting=4)
+    results = await submit_while_held(work, batcher, *[[number] for number in range(1, 7)])
     assert results[:4] == [[2], [4], [6], [8]]
     assert [str(result) for result in results[4:]] == ["Too many are waiting. Send it again in a moment."] * 2
     assert all(isinstance(result, Unavailable) for result in results[4:])
@@ -163,13 +166,36 @@ async def test_callers_have_their_answer_at_the_deadline_though_the_work_hangs(w
 
 
 @in_a_loop
-async def test_error_that_nobody_foresaw_strands_nobody(work):
-    batcher = batcher_of(work)
+async def test_error_that_nobody_foresaw_is_logged_and_takes_no_batch_behind_it_along(work, capsys):
+    batcher = batcher_of(work, max_size=1)
     work.errors = [KeyError("unforeseen")]
-    asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # the task's own end, which nobody awaits
-    with pytest.raises(Unavailable):
-        await batcher.submit(1)
+    work.go_on.clear()
+    first, second = (asyncio.create_task(batcher.submit(number)) for number in (1, 2))
+    await asyncio.sleep(0)
+    work.go_on.set()
+    with pytest.raises(Unavailable, match="Come back later"):
+        await first
+    assert await second == [4]
+    assert await batcher.submit(3) == [6]
+    [line] = logged(capsys)
+    assert line["severity"] == "ERROR"
+    assert "KeyError('unforeseen')" in line["reason"]
+
+
+@in_a_loop
+async def test_batch_whose_callers_have_left_leaves_no_exception_behind(work):
+    left = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: left.append(context["message"]))
+    batcher = batcher_of(work, deadline=0.1)
+    work.go_on.clear()
+    caller = asyncio.create_task(batcher.submit(1))
+    await asyncio.sleep(0)
+    caller.cancel()
+    await asyncio.sleep(0.15)
+    work.go_on.set()
     assert await batcher.submit(2) == [4]
+    gc.collect()
+    assert left == []
 
 
 # --- The circuit breaker ----------------------------------------------------------------------------------------
@@ -198,7 +224,7 @@ async def test_open_breaker_refuses_all_but_a_probe_and_closes_when_that_succeed
     work.go_on.set()
     assert await probe == [8]
     assert await batcher.submit(6) == [12]
-    assert [line["severity"] for line in logged(capsys)] == ["ERROR", "NOTICE"]
+    assert [line.get("sqlstate") for line in logged(capsys)] == ["42501", "57P01", None]
 
 
 # --- The log ----------------------------------------------------------------------------------------------------
@@ -206,38 +232,68 @@ async def test_open_breaker_refuses_all_but_a_probe_and_closes_when_that_succeed
 
 @pytest.fixture
 def breakers():
+    """Of clicks, of reads and of histories."""
     faults = FaultLog("The abacus")
-    return [CircuitBreaker("Come back later.", faults) for _ in range(2)]
+    return [CircuitBreaker("Come back later.", faults, writes=writes) for writes in (True, False, False)]
+
+
+def logged_codes(capsys):
+    """The causes that were logged, and None for each end."""
+    return [line.get("sqlstate") for line in logged(capsys)]
 
 
 def test_fault_is_logged_once_whatever_fails_under_it(breakers, capsys):
-    for _ in range(3):
+    for given_up in (False, False, True):
         for breaker in breakers:
-            breaker.failed(transient())
+            breaker.failed(transient(), given_up)
     assert [line["message"] for line in logged(capsys)] == ["The abacus fails"]
     for breaker in breakers * 2:
-        breaker.close()
+        breaker.succeeded()
     assert [line["message"] for line in logged(capsys)] == ["The abacus works again"]
 
 
-def test_fault_that_lasts_is_logged_also_after_one_that_does_not(breakers, capsys):
-    breakers[0].failed(transient())
+def test_each_further_cause_is_logged_once_work_is_given_up_for_it(breakers, capsys):
+    breakers[0].failed(transient(), given_up=False)
+    breakers[0].failed(transient("40001"), given_up=False)
     for breaker in breakers * 2:
-        breaker.failed(lasting())
-    assert [line["sqlstate"] for line in logged(capsys)] == ["57P01", "42501"]
+        breaker.failed(transient("25006"), given_up=True)
+        breaker.failed(lasting(), given_up=True)
+    assert logged_codes(capsys) == ["57P01", "25006", "42501"]
 
 
-def test_work_that_nobody_asks_for_again_hides_no_later_fault(breakers, capsys):
-    breakers[0].failed(transient("57014"))
-    breakers[1].failed(transient())
-    breakers[1].close()
-    breakers[1].failed(transient("40001"))
-    assert [line.get("sqlstate") for line in logged(capsys)] == ["57014", None, "40001"]
+def test_next_fault_is_logged_though_it_has_the_same_cause(breakers, capsys):
+    for _ in range(2):
+        breakers[0].failed(lasting(), given_up=True)
+        breakers[0].succeeded()
+    assert logged_codes(capsys) == ["42501", None] * 2
+
+
+def test_write_that_succeeds_ends_the_fault_of_all(breakers, capsys):
+    """Nobody may ask for the histories again, and what they would hide is the next fault."""
+    clicks, _, histories = breakers
+    histories.failed(transient("57014"), given_up=True)
+    clicks.failed(transient(), given_up=False)
+    clicks.succeeded()
+    clicks.failed(transient("40001"), given_up=False)
+    assert logged_codes(capsys) == ["57014", None, "40001"]
 
 
 def test_reads_that_go_on_do_not_end_a_fault_of_clicks(breakers, capsys):
-    clicks, reads = breakers
+    clicks, reads, _ = breakers
     for _ in range(3):
-        clicks.failed(transient("25006"))
-        reads.close()
-    assert [line["sqlstate"] for line in logged(capsys)] == ["25006"]
+        clicks.failed(transient("25006"), given_up=True)
+        reads.failed(transient(), given_up=False)
+        reads.succeeded()
+    assert logged_codes(capsys) == ["25006"]
+    clicks.succeeded()
+    assert logged_codes(capsys) == [None]
+
+
+def test_fault_of_reads_alone_ends_when_all_of_them_succeed(breakers, capsys):
+    _, reads, histories = breakers
+    reads.failed(transient(), given_up=True)
+    histories.failed(transient(), given_up=True)
+    histories.succeeded()
+    assert logged_codes(capsys) == ["57P01"]
+    reads.succeeded()
+    assert logged_codes(capsys) == [None]

@@ -236,50 +236,6 @@ def test_own_keys_are_kept_for_minutes_and_client_keys_for_a_day(function, datab
     assert 86_300 < day <= 86_401
 
 
-MOST = 2**63 - 1
-
-
-def test_counter_at_its_limit_fails_alone(held, on_postgres):
-    batch, connection = held
-    limit = f"update counter set value = {MOST} where name = 'n2'"
-    sent = batch([("n1",), ("n2",), ("n3",)], limit)
-    rows(connection, "commit")
-    assert [answer.result().status for answer in sent] == [200, 409, 200]
-    assert "Retry-After" not in sent[1].result().headers
-    assert [on_postgres.values()[name] for name in ("n1", "n2", "n3")] == [2, MOST, 2]
-
-
-def test_key_that_was_counted_at_the_limit_gets_the_count_beside_new_ones(held, on_postgres):
-    batch, connection = held
-    key = new_key()
-    on_postgres.sql(f"insert into click (key, name, expires) values ('{key}', 'n2', 4000000000)")
-    sent = batch([("n2",), ("n2", key), ("n2",), ("n1",)], f"update counter set value = {MOST} where name = 'n2'")
-    rows(connection, "commit")
-    assert [answer.result().status for answer in sent] == [409, 200, 409, 200]
-    assert sent[1].result().value == MOST
-
-
-@pytest.mark.parametrize("others", [0, 1, 5])
-def test_room_for_one_more_is_taken_by_one_of_two_clicks(held, on_postgres, others):
-    batch, connection = held
-    clicks = [("n2",), *((f"n{number}",) for number in range(3, 3 + others)), ("n2",)]
-    sent = batch(clicks, f"update counter set value = {MOST - 1} where name = 'n2'")
-    rows(connection, "commit")
-    assert sorted(answer.result().status for answer in sent) == [200] * (others + 1) + [409]
-    assert on_postgres.values()["n2"] == MOST
-
-
-def test_counter_at_its_limit_on_either_database(function, database):
-    function.click()
-    function.click("other")
-    database.sql(f"update counter set value = {MOST - 1} where name = '{COUNTER}'")
-    key = new_key()
-    assert function.click(key=key).value == MOST
-    assert function.click().status == 409
-    assert function.click(key=key).value == MOST
-    assert function.click("other").value == 2
-
-
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
 def test_isolation_level_of_the_database_does_not_matter(on_postgres, start, level):
     on_postgres.sql(f"alter database {on_postgres.name} set default_transaction_isolation = '{level}'")
@@ -354,7 +310,7 @@ def test_counter_that_another_instance_makes_after_the_look_gets_its_clicks(on_p
         rows(other, "begin; select pg_advisory_xact_lock(20261122)")
         sent = pool.submit(function.click, "post-1", key)
         wait_for_lock(on_postgres)
-        rows(other, "insert into counter (name, value, base) values ('post-1', 1, 1); commit")
+        rows(other, "insert into counter (name, value) values ('post-1', 1); commit")
         assert sent.result().value == 2
     assert on_postgres.keys("post-1") == {key}
 
