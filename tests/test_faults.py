@@ -31,6 +31,8 @@ from servers import (
     wait_until,
 )
 
+from batch import PROBE_PAUSE
+
 NAMES = ["a", "b"]
 CLIENTS = 8
 WHERE_IT_LISTENS = ("The counter is at", "It listens on")  # how its output begins
@@ -311,6 +313,60 @@ def test_disk_full(survives, disk, on_postgres, start):
     survives("disk full", fault, [function])
 
 
+def put_keys(database, number, expires):
+    """Put at least so many keys into the table, until its last page has no room for another one."""
+    key = f"select lpad(n::text, 36, '0'), 'old', {expires} + n from generate_series({{}}, {{}}) as n"
+    database.sql(f"insert into click {key.format(1, number)}")
+    database.sql("vacuum click")  # which makes the maps of free space that it needs later
+    place = "(ctid::text::point)"
+    [(per_page,)] = database.sql(f"select max({place}[1]) from click where {place}[0] = 1")
+    while database.sql(f"insert into click {key.format(number + 1, number + 1)} returning {place}[1]") != [(per_page,)]:
+        number += 1
+
+
+def health(function):
+    return function.send("GET", "/health").status
+
+
+def test_full_disk_recovers_by_deleting_expired_keys(disk, on_postgres, start):
+    function = start(on_postgres.url)
+    function.click()
+    put_keys(on_postgres, 25_000, expires=0)
+    disk.fill()
+    wait_until(lambda: function.click() and not on_postgres.keys("old"))
+    on_postgres.sql("vacuum click")  # as autovacuum does within a minute
+    wait_until(lambda: (function.click().status, health(function)) == (200, 200))
+    began, ended = logged(function)
+    assert (began["sqlstate"], ended["severity"]) == ("53100", "NOTICE")
+    assert "expired keys are being deleted" in began["reason"]
+
+
+def test_health_says_503_while_the_disk_is_full(disk, on_postgres, start):
+    function = start(on_postgres.url)
+    function.click()
+    put_keys(on_postgres, 1000, expires=time.time())
+    disk.fill()
+    assert health(function) == 503
+    assert function.count() == 1
+    disk.free()
+    wait_until(lambda: health(function) == 200)
+    assert [line.get("sqlstate") for line in logged(function)] == ["53100", None]
+
+
+def test_health_says_503_while_the_database_is_read_only(on_postgres, read_only, start):
+    function = start(on_postgres.url)
+    function.click()
+    read_only(True)
+    wait_until(lambda: health(function) == 503)
+    assert function.count() == 1
+    read_only(False)
+    wait_until(lambda: health(function) == 200)
+    assert function.click().value == 2
+    *causes, ended = logged(function)
+    assert causes[-1]["sqlstate"] == "25006"
+    assert ended["severity"] == "NOTICE"
+
+
 def test_deadlock_with_somebody_else(on_postgres, postgres, start):
     function = start(on_postgres.url)
     function.click()
@@ -413,6 +469,30 @@ def test_batch_is_one_round_trip_on_one_connection(proxied):
     assert proxy.round_trips == before + 50
 
 
+def test_flood_of_health_checks_writes_about_once_a_second(proxied):
+    function, proxy = proxied
+    function.click("a")
+    before, started = proxy.marked, time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: health(function), range(400))) == {200}
+    # Those who arrive while one write is under way share the next one.
+    assert 1 <= proxy.marked - before <= 2 * (time.monotonic() - started + 1)
+
+
+def test_connect_that_timed_out_does_not_fail_the_next_click(postgres, on_postgres, start):
+    proxy = Proxy(postgres.port, marker=b"")
+    function = start(postgres.url(on_postgres.name, proxy.port))
+    proxy.fault = "silence before"  # from the first byte on
+    assert function.click().status == 503
+    [worker] = children(function.process.pid)
+    wait_until(lambda: proxy.port not in [at.raddr.port for at in worker.net_connections("tcp") if at.raddr])
+    proxy.fault = None
+    time.sleep(1.5 * PROBE_PAUSE)
+    assert function.click().status == 200
+    assert [line.get("sqlstate") for line in logged(function)] == ["TimeoutError", None]
+    proxy.close()
+
+
 LONG_NAMES = [f"a{number:099}" for number in range(3000)]
 
 
@@ -461,13 +541,50 @@ def test_reply_that_trickles_for_longer_than_its_time_is_given_up_as_a_whole(tri
     wait_until(lambda: read_long_names(function).status == 200)
 
 
-def test_message_stays_small_however_many_names_are_asked_for_at_once(trickling):
+def test_message_stays_small_however_many_counts_are_asked_for_at_once(trickling):
     function, proxy = trickling
     proxy.pieces = (100_000, 0.2)
     with ThreadPoolExecutor(30) as pool:
         answers = list(pool.map(lambda number: read_long_names(function, 99 * number), range(30)))
     assert {answer.status for answer in answers} == {200}
     assert proxy.largest < 74_000
+
+
+@pytest.fixture
+def waiting(trickling, on_postgres, postgres):
+    """Send requests while a lock holds up the first one of them; return their statuses."""
+    function, _ = trickling
+
+    def statuses(requests):
+        clients = [Client(function.port) for _ in requests]
+        with postgres.connected(on_postgres.name) as other:
+            rows(other, "begin; lock table counter in access exclusive mode")
+            for client, request in zip(clients, requests, strict=True):
+                client.connection.request(*request)
+                if client is clients[0]:
+                    wait_for_lock(on_postgres)
+            for _ in range(2):  # after these the function has read all that was sent before
+                assert function.send("GET", "/").status == 200
+            rows(other, "rollback")
+        found = [client.connection.getresponse().status for client in clients]
+        for client in clients:
+            client.connection.close()
+        return found
+
+    return statuses
+
+
+def test_those_who_read_all_that_they_may_shut_out_nobody(waiting):
+    all_they_may = [("GET", "/value?" + "&".join(f"name=a{by}-{of}" for of in range(100))) for by in range(80)]
+    assert waiting([*all_they_may, ("GET", "/value"), ("GET", "/health"), ("POST", "/click")]) == [200] * 83
+
+
+def test_message_stays_small_however_many_counters_are_clicked_at_once(waiting, trickling):
+    keyed = {"Idempotency-Key": new_key()}
+    clicks = [("POST", f"/click?name={name}", None, keyed) for name in LONG_NAMES[99:549]]
+    assert waiting([("POST", "/click?name=b"), *clicks]) == [200] * 451
+    _, proxy = trickling
+    assert 50_000 < proxy.largest < 74_000
 
 
 @pytest.mark.parametrize("ended_by", ["idle_session_timeout", "an administrator"])
