@@ -21,7 +21,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import db
+from batch import AttemptError
+from database_url import DATABASE, NAME, NAME_RULE, apply_schema, engine, explain
 
 COMMAND = ".venv/bin/python counters.py"
 MOST = 2**53 - 1  # the largest number that every browser shows right
@@ -42,8 +43,8 @@ class Mistake(argparse.ArgumentTypeError):
 
 
 def checked_name(given: str) -> str:
-    if not db.NAME.fullmatch(given):
-        raise Mistake(f"{given[:60]!r} is not a name. {db.NAME_RULE}")
+    if not NAME.fullmatch(given):
+        raise Mistake(f"{given[:60]!r} is not a name. {NAME_RULE}")
     return given
 
 
@@ -148,16 +149,16 @@ BASE = "value - coalesce((select sum(daily.value) from daily where daily.name = 
 def transaction(lock: bool = False) -> Iterator[Connection]:
     """Begin a transaction, with the tables made; with `lock`, no click is counted until it ends."""
     try:
-        with db.engine(timeout=30).begin() as connection:
-            if db.DATABASE.sqlite is None:
+        with engine(timeout=30).begin() as connection:
+            if DATABASE.sqlite is None:
                 connection.exec_driver_sql(f"set transaction isolation level read committed; {LIMITS}")
             if not _tables_are_there(connection):
-                db.apply_schema(connection)
-            if lock and db.DATABASE.sqlite is None:
+                apply_schema(connection)
+            if lock and DATABASE.sqlite is None:
                 connection.exec_driver_sql("lock table counter in share row exclusive mode")
             yield connection
     except (DBAPIError, OSError) as error:
-        raise db.explain(error) from error
+        raise explain(error) from error
 
 
 def _tables_are_there(connection: Connection) -> bool:
@@ -165,7 +166,7 @@ def _tables_are_there(connection: Connection) -> bool:
         with connection.begin_nested():
             run(connection, "select 1 from counter, daily, click limit 0")
     except DBAPIError as error:
-        if db.explain(error).code != "42P01":
+        if explain(error).code != "42P01":
             raise
         return False
     return True
@@ -318,7 +319,7 @@ def audit() -> None:
 def init() -> None:
     """Make the tables that are missing, as the first click does, too; give clicks without a day to the base."""
     with transaction() as connection:  # without the lock: making an index waits for clicks, which would wait for it
-        db.apply_schema(connection)
+        apply_schema(connection)
     with transaction(lock=True) as connection:
         # An older version that still runs beside a newer one, or after it, counts without days.
         mended = run(connection, f"update counter set base = {BASE} where base <> {BASE}").rowcount
@@ -388,13 +389,13 @@ def main() -> None:
     given = vars(parser().parse_args())
     if "function" not in given:
         return parser().print_help()
-    if db.DATABASE.sqlite is not None and not os.environ.get("DATABASE_URL", "").strip():
-        say(f"DATABASE_URL is not set: this is about {db.DATABASE.sqlite}")
+    if DATABASE.sqlite is not None and not os.environ.get("DATABASE_URL", "").strip():
+        say(f"DATABASE_URL is not set: this is about {DATABASE.sqlite}")
     try:
         given.pop("function")(**given)
     except Mistake as error:
         sys.exit(str(error))
-    except db.AttemptError as error:
+    except AttemptError as error:
         sys.exit(f"The database failed: {error}")
 
 

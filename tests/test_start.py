@@ -15,7 +15,7 @@ import psutil
 import pytest
 from servers import ROOT, Function, children, free_port, wait_until
 
-import db
+import database_url
 
 
 def say_so(function):
@@ -87,13 +87,13 @@ def test_place_that_is_nothing_to_listen_on_is_named_in_one_line(on_sqlite, sett
 
 def refused(path):
     """What is said of a place for the counts; root may write everywhere, so the rest of the test has taken care."""
-    with pytest.raises(db.SettingError, match="cannot be written") as caught:
-        db.database_from({} if path is None else {"DATABASE_URL": f"sqlite:///{path}"})
+    with pytest.raises(database_url.SettingError, match="cannot be written") as caught:
+        database_url.database_from({} if path is None else {"DATABASE_URL": f"sqlite:///{path}"})
     return str(caught.value)
 
 
 def test_folder_that_cannot_be_written_is_explained_to_somebody_who_set_nothing(monkeypatch):
-    monkeypatch.setattr("db.os.access", lambda *_: False)
+    monkeypatch.setattr("database_url.os.access", lambda *_: False)
     assert "clicks.sqlite3 cannot be written. Make its folder, and make both writable" in refused(None)
     assert "DATABASE_URL=sqlite:////path/clicks.sqlite3" in refused(None)
 
@@ -101,7 +101,7 @@ def test_folder_that_cannot_be_written_is_explained_to_somebody_who_set_nothing(
 def test_file_that_cannot_be_written_is_explained(monkeypatch, tmp_path):
     path = tmp_path / "clicks.sqlite3"
     path.touch()
-    monkeypatch.setattr("db.os.access", lambda what, _: what != path)
+    monkeypatch.setattr("database_url.os.access", lambda what, _: what != path)
     assert "make both writable" in refused(path)
 
 
@@ -109,7 +109,7 @@ def test_folder_that_cannot_be_entered_is_explained(monkeypatch, tmp_path):
     def refuse(_):
         raise PermissionError
 
-    monkeypatch.setattr("db.os.access", lambda *_: False)
+    monkeypatch.setattr("database_url.os.access", lambda *_: False)
     monkeypatch.setattr(Path, "exists", refuse)  # as in Python 3.11
     monkeypatch.setattr(Path, "is_dir", refuse)
     assert "make both writable" in refused(tmp_path / "folder/clicks.sqlite3")
