@@ -155,17 +155,6 @@ def test_closed_terminal_ends_the_function_which_answers_first(start, on_sqlite)
     assert psutil.wait_procs(workers, 15)[1] == []
 
 
-def test_signal_of_ctrl_c_to_the_master_alone_ends_the_function_which_answers_first(start, on_sqlite):
-    function = start(on_sqlite.url)
-    workers = children(function.process.pid)
-    with click_under_way(function, on_sqlite) as click:
-        function.process.send_signal(signal.SIGINT)
-        time.sleep(0.1)  # for a worker that would end at once
-    assert click.result().value == 1
-    assert function.process.wait(10) == 0
-    assert psutil.wait_procs(workers, 1)[1] == []
-
-
 def test_function_that_ignores_the_end_of_its_terminal_goes_on(start, on_sqlite):
     with as_nohup():
         function = start(on_sqlite.url)
