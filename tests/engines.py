@@ -75,7 +75,8 @@ def display() -> Iterator[str]:
 @contextmanager
 def webkit(script: bool) -> Iterator[WebDriver]:
     options = webdriver.WebKitGTKOptions()
-    options.binary_location = str(next(Path("/usr/lib").glob("*/webkit2gtk-4.*/MiniBrowser"), "MiniBrowser"))
+    browser = next(Path("/usr/lib").glob("*/webkit2gtk-4.*/MiniBrowser"), "MiniBrowser")
+    options.binary_location = program(str(browser))
     options.add_argument("--automation")
     if not script:
         options.add_argument("--enable-javascript=false")
