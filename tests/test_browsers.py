@@ -6,11 +6,13 @@ import sqlite3
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from io import BytesIO
 from types import SimpleNamespace
 
 import pytest
 from engines import ENGINES
 from pages import Site
+from PIL import Image
 from proxy import REQUEST, Proxy
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.action_chains import ActionChains
@@ -119,14 +121,21 @@ class Visitor:
     def button(self, index: int = 0) -> WebElement:
         """The page's own button inside the element, or the element's."""
         own = self.element(index).find_elements("tag name", "button")
-        return own[0] if own else self.element(index).shadow_root.find_element("css selector", "button")
+        return own[0] if own else self.find("button", index)
+
+    def find(self, selector: str, index: int = 0) -> WebElement:
+        """Something in the element's shadow root."""
+        return self.element(index).shadow_root.find_element("css selector", selector)
+
+    def point_at(self, element: WebElement) -> None:
+        ActionChains(self.driver).move_to_element(element).perform()
 
     def press(self, index: int = 0, times: int = 1) -> None:
         for _ in range(times):
             ActionChains(self.driver).move_to_element(self.button(index)).click().perform()
 
     def part(self, part: str, index: int = 0) -> str:
-        return self.element(index).shadow_root.find_element("css selector", f"[part={part}]").text
+        return self.find(f"[part={part}]", index).text
 
     def shows(self, number: int, index: int = 0) -> None:
         self.wait_for(lambda: self.part("count", index) == str(number))
@@ -170,7 +179,7 @@ def visitor(driver: WebDriver, function: Function, network: Network, site: Site)
 
 LIKE = '<click-counter name="NAME">Like</click-counter>'
 HEART = '<click-counter name="NAME"></click-counter>'
-SINGLE = '<click-counter name="NAME" single></click-counter>'
+SINGLE = '<h1>Post</h1><click-counter name="NAME" single></click-counter>'
 
 
 def form(network: Network, site: Site) -> str:
@@ -225,12 +234,24 @@ def test_single_counts_once_also_after_a_reload(visitor):
     assert visitor.complaints() == []
 
 
-def test_pressed_heart_is_seen_to_be_pressed(visitor):
+def test_button_has_a_ground_under_the_pointer_and_a_heart_is_filled_once_it_is_pressed(visitor):
+    def colours() -> tuple[bool, bool]:
+        """Whether the edge of the button, and the middle of its heart, have another colour than the page."""
+        shot = Image.open(BytesIO(visitor.driver.get_screenshot_as_png())).convert("RGB")
+        button, heart = visitor.button().rect, visitor.find("[part=heart]").rect
+        middle = button["y"] + button["height"] / 2
+        edge = shot.getpixel((round(button["x"] + 6), round(middle)))
+        inside = shot.getpixel((round(heart["x"] + heart["width"] / 2), round(middle)))
+        return edge != shot.getpixel((2, 2)), inside != shot.getpixel((2, 2))
+
     visitor.open(SINGLE)
-    before = visitor.element().screenshot_as_png
+    assert colours() == (False, False)
+    visitor.point_at(visitor.button())
+    visitor.wait_for(lambda: colours()[0])
     visitor.press()
     visitor.counted(1)
-    visitor.wait_for(lambda: visitor.element().screenshot_as_png != before)
+    visitor.point_at(visitor.driver.find_element("tag name", "h1"))
+    visitor.wait_for(lambda: colours() == (False, True))
 
 
 def test_form_counts_each_press_without_leaving_the_page(visitor, network, site):
