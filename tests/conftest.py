@@ -21,11 +21,16 @@ from tls import TlsPostgres
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update", action="store_true", help="renew the tracked pictures and tables")
     parser.addoption("--soak", metavar="MINUTES", help="also torture it for so long")
+    parser.addoption("--browsers", action="store_true", help="run the tests of all browsers, and no others")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--soak"):
-        items[:] = [item for item in items if item.name != "test_soak"]
+    browsers, soak = config.getoption("--browsers"), config.getoption("--soak")
+    items[:] = [
+        item
+        for item in items
+        if (item.path.name == "test_browsers.py") == browsers and (soak or item.name != "test_soak")
+    ]
 
 
 @pytest.fixture(scope="session")
