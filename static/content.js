@@ -94,7 +94,7 @@ function pressAt(element, event) {
   const within = path.slice(0, path.indexOf(element));
   const control = within.find((node) => node.matches?.(CONTROL));
   const form = within.find(isForm);
-  const isOurs = within.includes(element.shadowRoot);
+  const isOurs = control?.getRootNode() === element.shadowRoot;
   if (element.readonly || (form && !addressOf(form)) || (!isOurs && inspect(element).isPage)) return {};
   return { control, form, field: form && within[0].localName === "input" };
 }

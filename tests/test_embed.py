@@ -557,7 +557,9 @@ def test_embed_page_says_what_is_wrong_with_a_name(function, page):
         expect(page.locator("#preview")).to_be_visible(visible=name != "nothing")
         if name == "nothing":  # the lines that list it stay in sight, and add to what is listed
             expect(page.locator("#command")).to_be_visible()
-            added = 'COUNTERS="hello-world-button,$(listed COUNTERS),nothing" ALLOWED_ORIGINS="$(listed ALLOWED_ORIGINS),'
+            added = (
+                'COUNTERS="hello-world-button,$(listed COUNTERS),nothing" ALLOWED_ORIGINS="$(listed ALLOWED_ORIGINS),'
+            )
             expect(page.locator("#command")).to_contain_text(added)
             expect(page.locator("#setting")).to_contain_text("COUNTERS=…,nothing")
     page.get_by_label("Counter", exact=True).fill("post-2")

@@ -4,13 +4,14 @@ import gzip
 import json
 import re
 import time
+from types import SimpleNamespace
 
 import pytest
 from pages import (
     HEART,
     LIKE,
-    SINGLE,
     PICTURES,
+    SINGLE,
     button,
     check_accessibility,
     count,
@@ -25,6 +26,7 @@ from pages import (
     waiting_clicks,
 )
 from playwright.sync_api import expect
+from proxy import Proxy
 from servers import COUNTER, ROOT, new_key
 
 OFFLINE = "ERR_INTERNET_DISCONNECTED"
@@ -391,6 +393,285 @@ def test_click_that_always_fails_does_not_hold_up_the_others(function, show, pag
     assert waiting_clicks(page) == 2
 
 
+# --- Browsers and pages that do not keep to the rules -----------------------------------------------------------
+
+THROWING = {
+    "a fetch that throws": "window.real = fetch; window.fetch = () => { throw new TypeError('no') }",
+    "a fetch that gives nothing": "window.real = fetch; window.fetch = () => undefined",
+    "a fetch that rejects": "window.real = fetch; window.fetch = async () => { throw undefined }",
+}
+
+
+@pytest.mark.parametrize("script", THROWING.values(), ids=THROWING)
+def test_fetch_that_fails_at_once_hangs_no_page_and_costs_no_click(function, listed, page, script):
+    page.add_init_script(script)
+    for _ in range(2):  # the second page finds clicks in the outbox
+        page.goto(listed.put(function, LIKE))
+        press(page, times=2)
+        expect(note(page)).to_contain_text("are waiting")
+    assert waiting_clicks(page) == 4
+    page.evaluate("window.fetch = real; dispatchEvent(new Event('online'))")
+    expect(count(page)).to_have_text("4", timeout=15_000)
+    assert function.count("post-1") == 4
+
+
+OLD = {
+    "no fetch": "window.fetch = undefined",
+    "no style sheets to share": "delete Document.prototype.adoptedStyleSheets",
+    "style sheets that stay as they are": """Object.defineProperty(Document.prototype, "adoptedStyleSheets",
+        { get: () => Object.freeze([]) })""",
+}
+
+
+@pytest.mark.parametrize("script", OLD.values(), ids=OLD)
+def test_browser_that_is_too_old_uses_the_form(function, listed, page, script):
+    page.expected.append("needs a newer browser")
+    page.add_init_script(script)
+    back = f'<input type="hidden" name="return" value="{listed.origin}/post">'
+    page.goto(
+        listed.put(function, f"<click-counter>{form(function).replace('<button', back + '<button')}</click-counter>")
+    )
+    wait_for(page, lambda: page.errors)
+    page.get_by_role("button", name="Like").click()
+    wait_for(page, lambda: function.count("post-1") == 1)
+    expect(page).to_have_url(f"{listed.origin}/post")
+    page.evaluate("document.body.innerHTML")  # it does not hang
+
+
+def test_browser_without_the_newest_of_what_it_can_do_without_counts(function, listed, page):
+    page.add_init_script(
+        """delete AbortSignal.timeout; delete Crypto.prototype.randomUUID; delete ElementInternals.prototype.states;
+        for (const name of ["ariaLive", "ariaLabel", "ariaPressed"]) delete Element.prototype[name];
+        delete HTMLFormElement.prototype.requestSubmit"""
+    )
+    page.goto(listed.put(function, f'<click-counter name="post-1" single history>{form(function)}</click-counter>'))
+    has_value(page)
+    press(page)
+    expect(count(page)).to_have_text("1")
+    expect(button(page)).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("slider", name="Day")).to_be_visible()
+    assert function.count("post-1") == 1
+
+
+def test_script_of_which_a_part_does_not_arrive_leaves_the_form_to_the_browser(function, listed, page):
+    page.expected += ["ERR_FAILED"]
+    page.route("**/words.js", lambda route: route.abort())
+    back = f'<input type="hidden" name="return" value="{listed.origin}/post">'
+    page.goto(
+        listed.put(function, f"<click-counter>{form(function).replace('<button', back + '<button')}</click-counter>")
+    )
+    page.get_by_role("button", name="Like").click()
+    wait_for(page, lambda: function.count("post-1") == 1)
+
+
+def test_module_that_failed_once_is_asked_for_at_another_address(function, show, page):
+    """Firefox and older Chromiums remember that the first one failed."""
+    page.expected.append("ERR_FAILED")
+    page.clock.install()
+    asked = requests_of(page, "/history.js")
+    for name in ("history", "notes.de"):
+        page.route(f"**/{name}.js", lambda route: route.abort())
+    show('<click-counter name="post-1" history></click-counter>', lang="de")
+    wait_for(page, lambda: page.clock.run_for(1000) or page.locator("[part=history] p").count())
+    assert len(set(asked)) >= 2
+    wait_for(page, lambda: page.clock.run_for(1000) or "Keine Klicks" in page.locator("[part=history] p").inner_text())
+
+
+def test_page_out_of_the_back_forward_cache_sends_again_what_was_on_its_way(function, show, page):
+    """What was on its way then is never settled: neither the click nor the count."""
+    show(LIKE)
+    sent, held = [], []
+    page.on("request", lambda one: sent.append(one.headers["idempotency-key"]) if one.method == "POST" else None)
+    page.route("**/click?*", lambda route: held.append(route) if len(held) < 2 else route.continue_())
+    press(page)
+    wait_for(page, lambda: held)
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    wait_for(page, lambda: len(held) == 2)
+    held[1].continue_()
+    expect(count(page)).to_have_text("1")
+    assert (waiting_clicks(page), len(sent), len(set(sent))) == (0, 2, 1)
+    expect(note(page)).to_have_text("")
+    page.evaluate("window.told = 0; addEventListener('click-counter-counted', () => (told += 1))")
+    held[0].continue_()  # the answer that comes late after all
+    page.wait_for_timeout(300)
+    assert page.evaluate("told") == 0
+    press(page)
+    expect(count(page)).to_have_text("2")
+    assert function.count("post-1") == 2
+
+
+def test_request_that_never_ends_is_given_up_whatever_its_signal_does(function, show, page):
+    page.add_init_script(
+        """const real = fetch; window.stuck = 0; window.fetch = (url, options) =>
+        options?.method === "POST" && stuck++ < 1 ? new Promise(() => {}) : real(url, options)"""
+    )
+    page.clock.install()
+    show(LIKE)
+    press(page)
+    expect(note(page)).to_have_text("")
+    wait_for(page, lambda: page.clock.run_for(1000) or function.count("post-1") == 1)
+    expect(count(page)).to_have_text("1")
+    wait_for(page, lambda: waiting_clicks(page) == 0)
+
+
+def test_click_that_another_tab_has_delivered_is_not_sent_again(function, listed, show, page):
+    page.expected += [OFFLINE, "ERR_FAILED"]
+    show(LIKE)
+    other = page.context.new_page()
+    other.goto(listed.put(function, LIKE))
+    has_value(other)
+    other.route("**/click?*", lambda route: route.abort())
+    page.context.set_offline(True)
+    press(page)
+    expect(note(other)).to_contain_text("1 click is waiting", timeout=15_000)
+    page.context.set_offline(False)
+    expect(count(page)).to_have_text("1", timeout=15_000)
+    expect(note(other)).to_have_text("")
+    sent = requests_of(other, "/click?", "POST")
+    other.evaluate("dispatchEvent(new Event('online'))")
+    other.wait_for_timeout(3000)  # longer than a pause
+    assert sent == []
+
+
+def test_clicks_of_another_site_cost_one_preflight(function, listed, page):
+    proxy = Proxy(function.port, b"OPTIONS /click")
+    page.goto(listed.put(SimpleNamespace(url=f"http://127.0.0.1:{proxy.port}"), LIKE))
+    for times in range(3):
+        press(page)
+        expect(count(page)).to_have_text(str(times + 1))
+    assert proxy.marked == 1
+    page.goto("about:blank")
+    proxy.close()
+
+
+def test_page_whose_fetch_adds_headers_shows_the_count_and_clicks(function, show, page):
+    """As tracing scripts do."""
+    page.add_init_script(
+        """const real = fetch; window.fetch = (url, { headers, ...options } = {}) =>
+        real(url, { ...options, headers: { ...headers, traceparent: "00-1-2-01", "sentry-trace": "1" } })"""
+    )
+    function.click("post-1")
+    show(LIKE, "1")
+    press(page)
+    expect(count(page)).to_have_text("2")
+    assert function.count("post-1") == 2
+
+
+# --- Advice to the owner ----------------------------------------------------------------------------------------
+
+UNCLOSED = """<main><h1>Post</h1><p>Before</p>{}<p id=first>Some words and <a href="#there">a link</a>.</p><h2>More</h2>
+    <form action="/search"><input aria-label=Words><button>Search</button></form><pre>code</pre>
+    <button id=own onclick="window.own = 1">Copy</button></main>"""
+PLACES = """() => [...document.querySelectorAll("main > h1, #first, h2, form, pre, #own")].map((one) => {
+    const { x, width, height } = one.getBoundingClientRect(); return [x, width, height].map(Math.round); })"""
+
+
+@pytest.mark.parametrize("tag", ['<click-counter name="post-1" />', '<click-counter name="post-1" single>Like'])
+def test_tag_that_is_not_closed_is_a_heart_and_leaves_the_page_as_it_was(function, listed, page, tag):
+    page.expected.append("no closing tag")
+    listed.put(function, "Found", "/search")
+    page.goto(listed.put(function, UNCLOSED.format("")))
+    places = page.evaluate(PLACES)
+    page.goto(listed.put(function, UNCLOSED.format(tag)))
+    has_value(page)
+    assert page.evaluate(PLACES) == places
+    heart = page.locator("[part=button]")
+    assert heart.locator("svg").is_visible()
+    assert heart.bounding_box()["y"] < page.locator("#first").bounding_box()["y"]
+    assert heart.inner_text().strip() == ""  # no word of the page
+    page.get_by_role("link").click()
+    assert page.url.endswith("#there")
+    page.locator("#own").click()
+    assert page.evaluate("window.own") == 1
+    page.get_by_label("Words").press("Enter")
+    expect(page).to_have_url(f"{listed.origin}/search?")
+    page.go_back()
+    page.locator("[part=button]").click()
+    expect(count(page)).to_have_text("1")
+    assert function.count("post-1") == 1
+    assert any('Write <click-counter name="post-1"></click-counter>' in error for error in page.errors)
+
+
+def test_list_of_tags_that_are_not_closed_shows_each_count(function, show, page):
+    page.expected.append("no closing tag")
+    posts = "".join(f'<article><h2>{n}</h2><click-counter name="post-{n}" /><p>Words</p></article>' for n in range(3))
+    show(f"<div>{posts}</div><click-counter name=post-3 /><section>{LIKE}</section>", None)
+    for index in range(5):
+        has_value(page, index)
+    expect(page.locator("[part=button]")).to_have_count(5)
+    page.locator("[part=button]").nth(1).click()
+    page.locator("[part=button]").nth(4).click()
+    wait_for(page, lambda: function.count("post-1") == 2)
+    assert [function.count(f"post-{n}") for n in (0, 2, 3)] == [0, 0, 0]
+
+
+def test_labels_and_cards_that_are_closed_are_taken_as_they_are(function, show, page):
+    labels = ("<p>Like</p>", "<b>Like</b> it", "<div>Like</div>", "<p>So far: <output></output></p>")
+    for content in (
+        *labels,
+        "<h3>Card</h3><p>Words.</p><button>Like</button>",
+        "<h3>Card</h3><ul><li>One</li></ul>FORM",
+    ):
+        content = content.replace("FORM", form(function))
+        show(f'<click-counter name="post-1">{content}</click-counter><p>Below</p>')
+        expect(page.get_by_role("button")).to_have_count(1)
+        assert not page.locator("[part=heart]").is_visible()
+
+
+ADVICE_AT_LOAD = {
+    "a format without a place": ('<click-counter name="post-1" format="likes"></click-counter>', "a format without {}"),
+    "a form of another counter": (
+        '<click-counter name="post-2">FORM</click-counter>',
+        "has a form that clicks at URL/click?name=post-1. Both must name one counter of URL/",
+    ),
+    "a form of another server": (
+        '<click-counter name="post-1"><form action="https://counter.example/click?name=post-1"><button>Like</button>'
+        "</form></click-counter>",
+        "has a form that clicks at https://counter.example/click?name=post-1.",
+    ),
+    "a form around of another counter": (
+        '<form action="URL/click?name=post-1"><click-counter name="post-2"><b>Like</b></click-counter></form>',
+        "has a form that clicks at URL/click?name=post-1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "words"), ADVICE_AT_LOAD.values(), ids=ADVICE_AT_LOAD)
+def test_owner_is_told_at_load_not_at_the_press(function, show, page, body, words):
+    body, words = (text.replace("FORM", form(function)).replace("URL", function.url) for text in (body, words))
+    page.expected.append(words)
+    show(body)
+    wait_for(page, lambda: page.errors)
+    page.evaluate("document.querySelector('click-counter').append('!')")
+    page.wait_for_timeout(100)
+    assert len(page.errors) == 1
+
+
+def test_field_of_a_form_may_name_the_counter(function, show, page):
+    field = "<input type=hidden name=name value=post-1><button"
+    show(f"<click-counter>{form(function).replace('?name=post-1', '').replace('<button', field)}</click-counter>")
+    press(page)
+    expect(count(page)).to_have_text("1")
+    assert function.count("post-1") == 1
+
+
+def test_one_bad_element_costs_no_other(function, show, page):
+    page.expected.append("page's own")
+    bad = """<script>customElements.define("bad-output", class extends HTMLOutputElement {
+        set textContent(_) { throw new Error("The page's own.") } }, { extends: "output" })</script>"""
+    bodies = [
+        '<click-counter name="post-1"><form action="http://["><button>Like</button></form></click-counter>',
+        '<click-counter name="post-1"><output is="bad-output"></output></click-counter>',
+    ]
+    show(f"{bad}<click-counter></click-counter>{''.join(bodies)}{LIKE}", None)
+    has_value(page, 3)
+    press(page, 3)
+    expect(count(page, 3)).to_have_text("1")
+    press(page, 0)
+    expect(count(page, 0)).to_have_text("1")
+    assert [function.count(name) for name in ("post-1", COUNTER)] == [1, 1]
+
+
 # --- The look ---------------------------------------------------------------------------------------------------
 
 STYLE = """<style>body { background: #fff } click-counter:state(pressed)::part(button) { background: rgb(1, 2, 3) }
@@ -419,6 +700,46 @@ def test_heart_and_count_are_one_button_and_own_text_wins(function, show, page):
     assert button(page, 0).bounding_box()["height"] >= 24
     assert not button(page, 1).locator("svg").is_visible()
     expect(button(page, 1)).to_contain_text("1")
+
+
+def luminance(color):
+    red, green, blue = (int(part) / 255 for part in re.findall(r"\d+", color)[:3])
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in (red, green, blue)]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize(("scheme", "ground"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(30, 30, 30)")])
+def test_pressed_heart_is_filled_in_a_red_of_its_own(function, show, page, scheme, ground):
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    own = "<style>.own { --click-counter-heart: rgb(10, 11, 12) }</style><meta name=color-scheme content='light dark'>"
+    show(SINGLE + SINGLE.replace("<click-counter", "<click-counter class=own"), head=own)
+    fill = "(svg) => [getComputedStyle(svg).fill, getComputedStyle(svg).color, getComputedStyle(svg).strokeWidth]"
+    ink = page.evaluate("getComputedStyle(document.body).color")
+    hearts = page.locator("svg")
+    assert hearts.evaluate_all(f"(all) => all.map({fill})") == [["rgba(0, 0, 0, 0)", ink, "1.5px"]] * 2
+    assert (count(page).inner_text(), page.evaluate("document.querySelector('click-counter').value")) == ("", 0)
+    press(page)
+    is_pressed(page, 1)
+    page.mouse.move(0, 0)
+    red, color, _ = hearts.first.evaluate(fill)
+    assert red == color != ink
+    lights = sorted((luminance(red), luminance(ground)))
+    assert (lights[1] + 0.05) / (lights[0] + 0.05) >= 3
+    assert hearts.last.evaluate(fill)[0] == "rgb(10, 11, 12)"
+    for index in (0, 1):  # the pill stays unfilled
+        assert style(page, "button", "backgroundColor", index) == "rgba(0, 0, 0, 0)"
+        assert style(page, "button", "boxShadow", index) == "none"
+
+
+def test_count_of_zero_shows_no_number_but_in_words_and_where_it_is_all_there_is(show, page):
+    page.expected.append("no closing tag")
+    show(
+        HEART + LIKE + '<click-counter name="post-1" format="{} likes">Like</click-counter>'
+        '<click-counter name="post-1" readonly>Likes:</click-counter>'
+        '<click-counter name="post-1">So far <output></output></click-counter>'
+    )
+    expect(own_output(page)).to_have_text("0")
+    assert [count(page, index).inner_text() for index in range(4)] == ["", "", "0 likes", "0"]
 
 
 def test_every_part_and_state_can_be_styled(show, page):
@@ -519,6 +840,8 @@ WRITTEN = [  # language of the page, format, value, what is shown
     ("de", "{} Klick|{} Klicks", 1234, "1.234 Klicks"),
     ("de_CH", "{} Klick|{} Klicks", 1234, re.compile("^1.234 Klicks$")),
     ("x$", "{} like|{} likes", 1234, "1,234 likes"),
+    ("ar-EG", "{} likes", 12, "12 likes"),  # their digits are those of the words
+    ("ar-EG", "{} إعجاب", 12, "١٢ إعجاب"),
     ("en", "{} likes", 1, "1 likes"),
     ("en", "({}x)", 1, "(1x)"),
     ("de", "({}x)", 1234, "(1,234x)"),  # a number alone, as the visitor is used to
