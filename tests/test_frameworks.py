@@ -25,7 +25,7 @@ def form():
 
 @pytest.fixture(scope="session")
 def built(form):
-    """What frameworks/build.mjs makes of the real packages, which npm keeps outside the project."""
+    """The folder with what frameworks/build.mjs makes of the real packages, which npm keeps outside the project."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "click-counter-frameworks.lock").open("w") as lock:
@@ -41,7 +41,7 @@ def built(form):
                 (folder / name).write_text(text)
             subprocess.run(["node", "build.mjs", "form.html"], cwd=folder, check=True, timeout=120)
             (folder / "built").write_text(json.dumps(sources))
-    return folder / "out"
+    return folder
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def inline(script, kind="module"):
 def test_three_presses_in_each_framework_are_one_click(function, listed, page, built, is_late):
     for name in FRAMEWORKS:
         before = function.count(f"post-{name}")
-        framework = inline(built / f"{name}.js")
+        framework = inline(built / "out" / f"{name}.js")
         listed.put(function, "<main></main>" + ("" if is_late else framework), head=framework if is_late else "")
         page.goto(f"{listed.origin}/post")
         for _ in range(3):
@@ -91,7 +91,7 @@ def test_one_press_is_one_click_whoever_takes_the_submit(function, listed, page,
             r"(<form.*?)(<click-counter.*?>)(.*?)</click-counter></form>", r"\2\1\3</form></click-counter>", form
         )
     for what, script in TAKERS.items():
-        taker = TAKE % script if script else inline(built / "htmx.js", "text/javascript")
+        taker = TAKE % script if script else inline(built / "out" / "htmx.js", "text/javascript")
         url = listed.put(function, f"<div hx-boost=true>{form}</div>{taker}")
         if site == "its own":
             url = f"{function.url}/with-{what.replace(' ', '-')}"
@@ -109,7 +109,7 @@ def test_one_press_is_one_click_whoever_takes_the_submit(function, listed, page,
 
 
 def test_form_of_the_readme_survives_the_tools_that_people_write_with(function, listed, page, browser, built):
-    pages = json.loads((built / "pages.json").read_text())
+    pages = json.loads((built / "out" / "pages.json").read_text())
     context = browser.new_context(java_script_enabled=False)
     plain = context.new_page()
     for text in pages.values():
@@ -127,3 +127,37 @@ def test_form_of_the_readme_survives_the_tools_that_people_write_with(function, 
         wait_for(plain, lambda before=before: function.count("post-1") == before + 2)
     context.close()
     assert len(pages) == 7
+
+
+OPTIONAL = {".states", ".randomUUID", ".clipboard", ".writeText"}  # what the scripts do without where it is missing
+
+
+def newer(built, scripts):
+    """Say what these scripts use that is newer than the browsers that README names."""
+    versions = re.search(r"Chromium ([\d.]+), Firefox ([\d.]+) and Safari ([\d.]+)", (ROOT / "README.md").read_text())
+    command = ["node", "compat.mjs", *map(str, scripts)]
+    features = json.loads(subprocess.check_output(command, cwd=built, timeout=60))
+    assert len(features) > 3
+    return {
+        feature
+        for feature, added in features.items()
+        for version, oldest in zip(added, versions.groups(), strict=True)
+        if version is None or float(version) > float(oldest)
+    }, features
+
+
+def test_scripts_use_nothing_newer_than_the_browsers_of_the_readme(built, tmp_path):
+    found, features = newer(built, sorted((ROOT / "static").glob("*.js")))
+    assert found - OPTIONAL == set()
+    needed = [added for feature, added in features.items() if feature not in OPTIONAL]
+    oldest = [max(float(added[index] or 0) for added in needed) for index in range(3)]
+    assert oldest == [99, 101, 16.4]  # and these are the oldest
+    script = tmp_path / "newer.js"
+    script.write_text(
+        """const one = Promise.withResolvers(); [].findLast(() => 1); structuredClone(one);
+        fetch("", { signal: AbortSignal.timeout(1) }); document.body.checkVisibility(); [1].at(-1);
+        class Two { static { Object.groupBy([], () => 1) } }"""
+    )
+    assert newer(built, [script])[0] >= {
+        "Promise.withResolvers", ".findLast", "AbortSignal.timeout", ".checkVisibility", "Object.groupBy",
+    }  # fmt: skip

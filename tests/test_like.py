@@ -486,7 +486,7 @@ def test_page_out_of_the_back_forward_cache_sends_again_what_was_on_its_way(func
     press(page)
     wait_for(page, lambda: held)
     page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
-    wait_for(page, lambda: len(held) == 2)
+    wait_for(page, lambda: len(held) == 2, 5)
     held[1].continue_()
     expect(count(page)).to_have_text("1")
     assert (waiting_clicks(page), len(sent), len(set(sent))) == (0, 2, 1)
