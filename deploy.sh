@@ -239,11 +239,11 @@ EXAMPLE='postgresql://USER:PASSWORD@HOST:5432/DATABASE?sslmode=require'
 JUDGE='import pathlib, sys
 sys.version_info >= (3, 11) or sys.exit("DATABASE_URL is read by Python 3.11 or newer, which is not here. Install it")
 pathlib.Path.is_file = lambda path: True  # a certificate must be where the function runs
-from db import DATABASE
+from database_url import DATABASE
 socket, certificate = DATABASE.arguments.get("unix_sock"), DATABASE.sslrootcert
 print(f"socket {socket}" if socket else "" if certificate is None else f"certificate {certificate}")'
 
-# What the function itself, db.py, reads in a URL, into `place`: its socket or its certificate.
+# What the function itself, database_url.py, reads in a URL, into `place`: its socket or its certificate.
 # Nothing of the URL is shown, for in one that is malformed the password may be anywhere.
 read_url() { # URL
   local file python=python3 only="Take only the URL, without quotes: $EXAMPLE"

@@ -173,7 +173,8 @@ class Function:
         client = Client(self.port)
         with closing(client.connection):
             wait_until(lambda: self.process.poll() is not None or (self._listens() and client.answers()), seconds=30)
-        if self.process.poll() is not None and not self.fixed_port and f":{self.port} cannot be used" in self.output():
+        is_taken = f"Can't connect to ('127.0.0.1', {self.port})" in self.output()
+        if self.process.poll() is not None and not self.fixed_port and is_taken:
             self._launch()
             return self.started()
         assert self.process.poll() is None, self.output()
@@ -341,9 +342,9 @@ class Postgres:
             process.wait(10)
 
     @contextmanager
-    def connected(self, database: str) -> Iterator[pg8000.dbapi.Connection]:
+    def connected(self, database: str, port: int | None = None) -> Iterator[pg8000.dbapi.Connection]:
         connection = pg8000.dbapi.connect(
-            "postgres", "127.0.0.1", database, self.port, PASSWORD, ssl_context=False, timeout=15
+            "postgres", "127.0.0.1", database, port or self.port, PASSWORD, ssl_context=False, timeout=15
         )
         connection.autocommit = True
         with closing(connection):

@@ -9,6 +9,7 @@ import pytest
 from servers import COUNTER, in_a_loop, new_key, rows, send_all, today
 from sqlalchemy import event
 
+import database_url
 import db
 
 DAY = datetime.timedelta(days=1)
@@ -114,9 +115,9 @@ def test_clicks_at_once_across_midnights_add_up(on_postgres, start):
 
 @in_a_loop
 async def test_midnight_on_sqlite(on_sqlite, monkeypatch):
-    monkeypatch.setattr("db.DATABASE", db.database_from({"DATABASE_URL": on_sqlite.url}))
+    monkeypatch.setattr("database_url.DATABASE", database_url.database_from({"DATABASE_URL": on_sqlite.url}))
     day = ["2027-12-31"]
-    engine = db.engine()
+    engine = database_url.engine()
     event.listen(engine, "connect", lambda driver, _: driver.create_function("date", -1, lambda *_: day[0]))
     monkeypatch.setattr("db.engine", lambda: engine)
     store = db.Sqlite()

@@ -952,7 +952,7 @@ def test_database_url_that_works_is_taken(project):
 
 
 def test_python_that_is_missing_or_too_old_to_read_the_url_is_named(project, tmp_path):
-    for name in ("deploy.sh", "db.py", "batch.py"):  # without .venv
+    for name in ("deploy.sh", "database_url.py", "batch.py"):  # without .venv
         shutil.copy(ROOT / name, tmp_path)
     for program in ("bash", "env", "dirname", "mktemp", "rm"):
         (tmp_path / "bin" / program).symlink_to(shutil.which(program))
