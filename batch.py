@@ -33,37 +33,43 @@ class AttemptError(Exception):
 class FaultLog:
     """Logs one line when a fault begins and one when it ends, whatever fails under it.
 
-    A fault that no retry can end has a line of its own, though it follows one that a retry can.
+    A cause that comes later has a line of its own where work was given up for it.
     """
 
     def __init__(self, subject: str) -> None:
         self._subject = subject
         self._failing: set[CircuitBreaker] = set()
-        self._is_lasting = False
+        self._logged: set[str] = set()  # codes, during this fault
         self._since = 0.0  # time.monotonic()
 
-    def failed(self, breaker: CircuitBreaker, error: AttemptError) -> None:
-        """Note a failed attempt."""
+    def failed(self, breaker: CircuitBreaker, error: AttemptError, given_up: bool) -> None:
+        """Note a failed attempt, and whether its work was given up."""
         if not self._failing:
             self._since = time.monotonic()
-        if not self._failing or not (error.transient or self._is_lasting):
+            self._logged.clear()
+        if not self._failing or (given_up and error.code not in self._logged):
+            self._logged.add(error.code)
             log("ERROR", f"{self._subject} fails", sqlstate=error.code, reason=str(error))
         self._failing.add(breaker)
-        self._is_lasting |= not error.transient
 
     def succeeded(self, breaker: CircuitBreaker) -> None:
         """Note that an attempt succeeded."""
-        if breaker in self._failing:
-            self._failing.clear()  # nobody may ask for the others again
-            self._is_lasting = False
+        if not self._failing:
+            return
+        self._failing = set() if breaker.writes else self._failing - {breaker}
+        if not self._failing:
             log("NOTICE", f"{self._subject} works again", seconds=round(time.monotonic() - self._since, 1))
 
 
 class CircuitBreaker:
-    """Refuses callers at once while the work keeps failing, but for one at a time that probes whether it still does."""
+    """Refuses callers at once while the work keeps failing, but for one at a time that probes whether it still does.
 
-    def __init__(self, advice: str, faults: FaultLog) -> None:
+    `writes`: where this work succeeds, all other work can.
+    """
+
+    def __init__(self, advice: str, faults: FaultLog, *, writes: bool = False) -> None:
         self.advice = advice
+        self.writes = writes
         self.is_open = False
         self._faults = faults
         self._next_probe = 0.0  # time.monotonic()
@@ -75,41 +81,40 @@ class CircuitBreaker:
                 raise Unavailable(self.advice)
             self._next_probe = time.monotonic() + probe_seconds
 
-    def failed(self, error: AttemptError) -> None:
-        """Note a failed attempt."""
-        self._faults.failed(self, error)
+    def failed(self, error: AttemptError, given_up: bool) -> None:
+        """Note a failed attempt; it opens where the work was given up."""
+        self._faults.failed(self, error, given_up)
+        if given_up:
+            self.is_open = True
+            self._next_probe = time.monotonic() + PROBE_PAUSE
 
-    def open(self) -> None:
-        """Note that the work was given up."""
-        self.is_open = True
-        self._next_probe = time.monotonic() + PROBE_PAUSE
-
-    def close(self) -> None:
-        """Note that an attempt succeeded."""
+    def succeeded(self) -> None:
+        """Note that an attempt succeeded, and close."""
         self.is_open = False
         self._faults.succeeded(self)
 
 
 class _Batch(Generic[Item, Result]):
-    """What is worked on together, since when it waits, and the results that all of its callers wait for."""
+    """What is worked on together, since when it waits, and the outcome that all of its callers wait for."""
 
     def __init__(self, deadline: float, advice: str) -> None:
         loop = asyncio.get_running_loop()
         self.items: dict[Item, None] = {}  # a set that keeps the order
-        self.callers = 0
+        self.caller_count = 0
         self.born = loop.time()
-        self.results: asyncio.Future[Mapping[Item, Result | Exception]] = loop.create_future()
-        self._timer = loop.call_at(self.born + deadline, self.give_up, advice)
+        self.outcome: asyncio.Future[Mapping[Item, Result | Exception] | Unavailable] = loop.create_future()
+        self._timer = loop.call_at(self.born + deadline, self.settle, Unavailable(advice))
 
-    def succeed(self, results: Mapping[Item, Result | Exception]) -> None:
-        self._timer.cancel()
-        if not self.results.done():
-            self.results.set_result(results)
+    @property
+    def size(self) -> int:
+        """What it costs to keep and to answer it."""
+        return max(len(self.items), self.caller_count)
 
-    def give_up(self, advice: str) -> None:
+    def settle(self, outcome: Mapping[Item, Result | Exception] | Unavailable) -> None:
+        """Let its callers have their results, or why there are none; after its deadline that is known already."""
         self._timer.cancel()
-        if not self.results.done():
-            self.results.set_exception(Unavailable(advice))
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
 
 
 class Batcher(Generic[Item, Result]):
@@ -125,15 +130,15 @@ class Batcher(Generic[Item, Result]):
         work: Callable[[list[Item]], Awaitable[Mapping[Item, Result | Exception]]],
         breaker: CircuitBreaker,
         *,
-        size: int,
-        waiting: int = 10,
+        max_size: int,
+        max_waiting: int,
         patience: float = 5.0,
         deadline: float = 7.5,
     ) -> None:
         self._work = work
         self._breaker = breaker
-        self._size = size  # of a batch: callers, and items but for those of a caller that alone has more
-        self._most_waiting = waiting  # batches, which bounds the memory
+        self._max_size = max_size  # of a batch: callers, and items but for those of a caller that alone has more
+        self._max_waiting = max_waiting  # of all batches that wait, which bounds the memory and the wait
         self._patience = patience
         self._deadline = deadline
         self._waiting: deque[_Batch[Item, Result]] = deque()
@@ -143,50 +148,57 @@ class Batcher(Generic[Item, Result]):
         """Return the results of the items, in their order; raise Unavailable, or the exception that one of them got."""
         self._breaker.check(self._deadline)
         batch = self._batch_for(len(items))
-        batch.callers += 1
+        batch.caller_count += 1
         batch.items.update(dict.fromkeys(items))
         if self._task is None:
-            self._task = asyncio.create_task(self._work_off())
-        results = await asyncio.shield(batch.results)  # shared: a caller that is cancelled must not cancel it
-        return [_raised_or_returned(results[item]) for item in items]
+            self._task = asyncio.create_task(self._run())
+        outcome = await asyncio.shield(batch.outcome)  # shared: a caller that is cancelled must not cancel it
+        if isinstance(outcome, Unavailable):
+            raise Unavailable(*outcome.args)
+        return [_raised_or_returned(outcome[item]) for item in items]
 
-    def _batch_for(self, items: int) -> _Batch[Item, Result]:
+    def _batch_for(self, item_count: int) -> _Batch[Item, Result]:
         last = self._waiting[-1] if self._waiting else None
-        if last and not last.results.done() and last.callers < self._size and len(last.items) + items <= self._size:
+        if (
+            last
+            and not last.outcome.done()
+            and last.caller_count < self._max_size
+            and len(last.items) + item_count <= self._max_size
+        ):
             return last
-        if len(self._waiting) >= self._most_waiting:
+        if sum(batch.size for batch in self._waiting) + item_count > self._max_waiting:
             raise Unavailable("Too many are waiting. Send it again in a moment.")
         self._waiting.append(_Batch(self._deadline, self._breaker.advice))
         return self._waiting[-1]
 
-    async def _work_off(self) -> None:
+    async def _run(self) -> None:
         try:
             while self._waiting:
                 batch = self._waiting.popleft()
-                try:
-                    if not batch.results.done():
-                        await self._settle(batch)
-                finally:
-                    batch.give_up(self._breaker.advice)  # where it has no results by then, which nobody foresaw
+                if not batch.outcome.done():
+                    batch.settle(await self._outcome_of(batch))
         finally:
             self._task = None
 
-    async def _settle(self, batch: _Batch[Item, Result]) -> None:
+    async def _outcome_of(self, batch: _Batch[Item, Result]) -> Mapping[Item, Result | Exception] | Unavailable:
         """Try until there are results, or it makes no sense to try again."""
         for pause in _backoff():
             try:
                 results = await self._work(list(batch.items))
             except AttemptError as error:
                 age = asyncio.get_running_loop().time() - batch.born
-                self._breaker.failed(error)
-                if self._breaker.is_open or not error.transient or age >= self._patience:
-                    self._breaker.open()
-                    return
+                given_up = self._breaker.is_open or not error.transient or age >= self._patience
+                self._breaker.failed(error, given_up)
+                if given_up:
+                    break
+            except Exception as error:  # noqa: BLE001 - a fault in the code must not take the batches behind it along
+                log("ERROR", "A batch failed", reason=repr(error))
+                break
             else:
-                self._breaker.close()
-                batch.succeed(results)
-                return
+                self._breaker.succeeded()
+                return results
             await asyncio.sleep(min(pause, self._patience - age))  # so that the last attempt is made at the very end
+        return Unavailable(self._breaker.advice)
 
 
 def _raised_or_returned(result: Result | Exception) -> Result:

@@ -33,31 +33,17 @@ class Connection:
         self._socket = driver._usock
         self._stream = driver._sock  # a buffered file over it
         self._loop = asyncio.get_running_loop()
-        self._readable: asyncio.Event | None = None  # while a reply is expected
-        self._received = bytearray()  # and not read yet
+        self._received = bytearray()
+        self._at = 0  # where in it the first message begins that is not complete
+        self._replied: asyncio.Future[None] | None = None  # while a reply is expected
         self.is_stale = False  # the server has ended it
         self._socket.settimeout(0)
-        self._loop.add_reader(self._socket, self._on_readable)
+        self._loop.add_reader(self._socket, self._receive)
 
     @classmethod
     async def open(cls, database: Database) -> Connection:
         """Connect and log in, in a thread."""
         return cls(await asyncio.to_thread(_logged_in, database))
-
-    def _on_readable(self) -> None:
-        if self._readable:
-            self._readable.set()
-            return
-        try:
-            data = self._socket.recv(65536)
-        except (BlockingIOError, ssl.SSLWantReadError):  # a message of TLS
-            return
-        except OSError:
-            data = b""
-        self._received += data  # a notice, say, that will be read with the next reply
-        if not data or data.startswith(b"E"):
-            self.is_stale = True
-            self._loop.remove_reader(self._socket)
 
     async def query(self, message: str) -> tuple[Rows, int]:
         """Send statements as one message and one transaction; return all their rows, and how many rows they affected.
@@ -69,38 +55,54 @@ class Connection:
         if self.is_stale:
             raise ConnectionResetError("The server has ended the connection")
         context = Context(message)
-        readable = self._readable = asyncio.Event()
+        self._replied = self._loop.create_future()
         try:
             self._socket.settimeout(QUERY_TIMEOUT)
             self._driver.send_QUERY(message)
             self._stream.flush()
             self._socket.settimeout(0)
             async with asyncio.timeout(QUERY_TIMEOUT):
-                self._driver._sock = io.BytesIO(await self._reply(readable))
+                await self._replied
+            self._driver._sock = io.BytesIO(self._received[: self._at])
+            del self._received[: self._at]
+            self._at = 0
             self._driver.handle_messages(context)
         finally:
             self._driver._sock = self._stream
-            self._readable = None
+            self._replied = None
         return context.rows or [], context.row_count
 
-    async def _reply(self, readable: asyncio.Event) -> bytearray:
-        """Return the reply once all of it is there, however slowly it trickles, or the connection has ended."""
-        at, is_complete = 0, False
-        while not is_complete:
-            await readable.wait()
-            try:
-                data = self._socket.recv(65536)
-            except (BlockingIOError, ssl.SSLWantReadError):
-                readable.clear()
-                continue
-            if not data:
+    def _receive(self) -> None:
+        """Take what has arrived. The loop calls it once for each read, so that no reply holds up the others.
+
+        What comes between two queries, a notice say, is the beginning of the next reply.
+        """
+        try:
+            data = self._socket.recv(65536)  # more than a record of TLS has: nothing stays behind in its buffer
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):  # a part of a record, or none of ours
+            return
+        except OSError:
+            data = b""
+        self._received += data
+        if not data or (self._replied is None and data.startswith(b"E")):
+            self.is_stale = True
+            self._loop.remove_reader(self._socket)
+        if (self._walk() or not data) and self._replied and not self._replied.done():
+            self._replied.set_result(None)
+
+    def _walk(self) -> bool:
+        """Go to the first message that is not complete, or behind ReadyForQuery; tell whether that was there.
+
+        A message has a byte for its type, then four for its length:
+        https://www.postgresql.org/docs/current/protocol-message-formats.html
+        """
+        is_ready = False
+        while not is_ready and self._at + 5 <= len(self._received):
+            end = self._at + 1 + int.from_bytes(self._received[self._at + 1 : self._at + 5])
+            if end > len(self._received):
                 break
-            self._received += data
-            at, is_complete = _walk(self._received, at)
-            if not is_complete:
-                await asyncio.sleep(0)  # so that not even a reply in tiny pieces holds up the others
-        reply, self._received = self._received[:at], self._received[at:]
-        return reply
+            is_ready, self._at = self._received[self._at] == ord("Z"), end
+        return is_ready
 
     def close(self) -> None:
         """Close it, without waiting for the server, which may be the one that does not answer."""
@@ -111,18 +113,3 @@ class Connection:
         for close in (self._driver.close, self._stream.close):
             with suppress(InterfaceError, OSError):
                 close()
-
-
-def _walk(reply: bytearray, at: int) -> tuple[int, bool]:
-    """Go from the message at this place to the next ones: a byte for the type, then four for the length.
-
-    Return where the first one begins that is not complete, and whether ReadyForQuery came before it:
-    https://www.postgresql.org/docs/current/protocol-message-formats.html
-    """
-    is_ready = False
-    while not is_ready and at + 5 <= len(reply):
-        end = at + 1 + int.from_bytes(reply[at + 1 : at + 5])
-        if end > len(reply):
-            break
-        is_ready, at = reply[at] == ord("Z"), end
-    return at, is_ready

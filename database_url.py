@@ -58,14 +58,7 @@ NOT_UNDERSTOOD = (
     f"DATABASE_URL cannot be understood. It looks like {EXAMPLE}, one host, with @ : / ? # % in the password "
     "written as %40 %3A %2F %3F %23 %25"
 )
-PLACEHOLDERS = {
-    "host": re.compile(
-        r"(?i:.*[][<>{}*$].*|host(name)?|.*\.\.\..*|(.*[.-])?x{3,}([.-].*)?"
-        r"|(.*[.-])?your([-_].*|host|hostname|server|domain|database|db|project|instance|endpoint)(\..*)?)"
-    ),
-    "user": re.compile(r"\[.*\]|<.*>|\{.*\}|USER(NAME)?|(?i:your[-_ ].*)"),
-    "password": re.compile(r"\[.*\]|<.*>|\$?\{.*\}|\*+|PASSWORD|(?i:your[-_ ]?(db[-_ ]?)?password)"),
-}
+PLACEHOLDER = re.compile(r"(?i)[\[<{][a-z _-]+[\]>}]|\byour[-_ ]")
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 POSTGRES_URL = re.compile(
     r"""
@@ -145,7 +138,7 @@ def _check(user: str, password: str, host: str, port: str) -> None:
     if not user or not host:
         raise SettingError(f"DATABASE_URL names no {'host' if user else 'user'}. It looks like {EXAMPLE}")
     for part, given in {"user": user, "password": password, "host": host}.items():
-        if PLACEHOLDERS[part].fullmatch(given):
+        if PLACEHOLDER.search(given):
             raise SettingError(f"DATABASE_URL holds a placeholder instead of the {part}. Put the {part} there")
     if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
         raise SettingError("DATABASE_URL: the port must be a number from 1 to 65535, usually 5432")
@@ -214,11 +207,22 @@ def engine(timeout: float = CONNECT_TIMEOUT) -> Engine:
     return made
 
 
+def schema() -> str:
+    """Return the statements that make the tables that are missing."""
+    tables = SCHEMA.read_text()
+    if DATABASE.sqlite:
+        return tables
+    # Only the owner gets at the rows: Supabase lets whoever has a project's public key into new tables. In the order in
+    # which a click takes its locks.
+    return tables + "".join(
+        f"alter table {table} enable row level security;\n" for table in ("click", "daily", "counter")
+    )
+
+
 def apply_schema(connection: Connection) -> None:
     """Make the tables that are missing."""
-    schema = SCHEMA.read_text()
     # SQLite's driver takes one statement at a time.
-    for statement in [schema] if DATABASE.sqlite is None else re.sub("--.*", "", schema).split(";")[:-1]:
+    for statement in [schema()] if DATABASE.sqlite is None else re.sub("--.*", "", schema()).split(";")[:-1]:
         connection.exec_driver_sql(statement)
 
 
@@ -229,14 +233,18 @@ def apply_schema(connection: Connection) -> None:
 # down; system; internal (poolers).
 TRANSIENT = ("08", "23505", "42P07", "42710", "25006", "25P", "40", "53", "55P03", "57", "58", "XX")
 NO_TABLE = "42P01"
-LASTING = (NO_TABLE, "SSLCertVerificationError")
+DISK_FULL = "53100"
+PERMANENT = (NO_TABLE, "SSLCertVerificationError")
 ADVICE = {
     "08P01": "Use a pooler in transaction mode, or none",
     "25P03": "It was stopped for too long: try again",
+    "25006": "Wait for the failover, or let the user in DATABASE_URL write",
     "28000": "Check user and sslmode in DATABASE_URL: most servers want sslmode=require",
     "28P01": "Check user and password in DATABASE_URL",
     "3D000": "Check the database's name in DATABASE_URL, or create the database",
+    "42P01": "Restore the tables, or make new ones: counters.py init",
     "42501": "Grant that to the user in DATABASE_URL, or name the owner of the tables there",
+    "53100": "Enlarge it, or wait: expired keys are being deleted, and autovacuum frees their place",
     "53300": "Allow more connections, or fewer instances",
     "55P03": "Something else holds the lock: try again",
     "ConnectionRefusedError": "Check host and port in DATABASE_URL, and that the server runs",
@@ -262,7 +270,7 @@ def explain(error: BaseException) -> AttemptError:
             getattr(cause, "verify_message", "") or getattr(cause, "strerror", "") or str(cause) or "no answer in time"
         )
         code = NO_TABLE if reason.startswith("no such table") else type(cause).__name__
-        transient = code not in LASTING
+        transient = code not in PERMANENT
     advice = ADVICE.get(reason) or ADVICE.get(code, "")
     return AttemptError(code, f"{DATABASE.place}: {reason.rstrip('.')}. {advice}".rstrip(". "), transient)
 

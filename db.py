@@ -8,25 +8,28 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import date, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from batch import Batcher, CircuitBreaker, FaultLog
+from batch import AttemptError, Batcher, CircuitBreaker, FaultLog
 from batch import Unavailable as Unavailable
 from connection import Connection, Rows
 from database_url import (
     CONNECT_TIMEOUT,
     DATABASE,
+    DISK_FULL,
     NO_TABLE,
-    SCHEMA,
     Database,
     apply_schema,
     engine,
     explain,
+    schema,
 )
 
 if TYPE_CHECKING:
@@ -35,17 +38,19 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Execute = Callable[..., "CursorResult[*tuple[Any, ...]]"]  # a statement and its parameters
 
-KEPT = 24 * 3600  # seconds that a client's key is remembered
-KEPT_OWN = 5 * 60  # seconds that a key is remembered that was made here, only for the retries
+KEY_LIFETIME = 24 * 3600  # seconds that a client's key is remembered
+OWN_KEY_LIFETIME = 5 * 60  # seconds that a key is remembered that was made here, only for the retries
 
 STATEMENT_TIMEOUT = 2000  # ms, locks included: a backend gives up before its client does, and leaves the lock's queue
+HEALTH_LIFETIME = 1.0  # seconds for which one write tells that the next would succeed
 
-BATCH = 500  # clicks or names in one message, which then stays under 100 kB, so that sending it does not wait
-HISTORIES = 50  # in one message: a reply has up to 366 days of each
-PRUNED = 1000  # expired keys that one batch deletes at most, in 4 ms
+MAX_BATCH = 400  # clicks or names in one message, which then stays under 74 kB, so that sending it does not wait
+MAX_HISTORIES = 50  # in one message: a reply has up to MAX_DAYS of each
+MAX_DAYS = 366
+MAX_PRUNED = 1000  # expired keys that one batch deletes, in 4 ms
+MAX_PRUNED_ALONE = 10_000  # where there is no room to count
 PRUNE_AFTER = 20  # clicks without a backlog: looking for expired keys takes an eighth of the time of a click alone
-MOST_NAMES_SEEN = 100_000
-MOST_DAYS = 366  # in a history
+MAX_NAMES_SEEN = 100_000
 
 
 class NoRoom(Exception):
@@ -60,7 +65,7 @@ class Click(NamedTuple):
 
     key: str  # a UUID
     name: str  # of its counter
-    kept: int  # seconds for which the key must be remembered
+    lifetime: int  # of the key, in seconds
     limit: int | None  # of counters: where there are as many, it makes none; None: it always may
 
 
@@ -69,15 +74,20 @@ class Postgres:
 
     # Two instances that take their locks in the same order never deadlock: so keys and names are sorted.
 
-    PREAMBLE = f"set transaction isolation level read committed; set local statement_timeout = {STATEMENT_TIMEOUT};"
-    PRUNE = f"""
+    # What another client of the same pooler has set does not matter, nor what the database prefers.
+    PREAMBLE = f"""
+        set transaction isolation level read committed;
+        set local statement_timeout = {STATEMENT_TIMEOUT};
+        set local synchronous_commit to default;
+        set local search_path to default;"""
+    PRUNE = """
         delete from click where ctid = any (array(
             select ctid from click where expires < extract(epoch from now())::bigint
-            order by expires limit {PRUNED} for update skip locked));"""
+            order by expires limit {limit} for update skip locked));"""
     COUNT_ONE = """
         with added as (
             insert into click (key, name, expires)
-            values ({key}, {name}, extract(epoch from now())::bigint + {kept})
+            values ({key}, {name}, extract(epoch from now())::bigint + {lifetime})
             on conflict do nothing
             returning name),
         today as (
@@ -91,8 +101,8 @@ class Postgres:
     COUNT_MANY = """
         with added as (
             insert into click (key, name, expires)
-            select key, name, extract(epoch from now())::bigint + kept
-            from unnest({keys}::text[], {names}::text[], {kepts}::int[]) as given (key, name, kept)
+            select key, name, extract(epoch from now())::bigint + lifetime
+            from unnest({keys}::text[], {names}::text[], {lifetimes}::int[]) as given (key, name, lifetime)
             on conflict do nothing
             returning name),
         clicked as (
@@ -105,18 +115,17 @@ class Postgres:
         select name, clicks from clicked order by name
         on conflict (name) do update set value = counter.value + excluded.value
         returning name, value"""
-    LOOK = """
+    COUNT_COUNTERS = """
         select name, exists (select from counter where counter.name = given.name), (select count(*) from counter)
         from unnest({names}::text[]) as given (name)"""
     # The counters are counted after the lock was taken: the lock's own statement sees the time before it.
-    MAKE = """
+    MAKE_COUNTERS = """
         do $$ begin perform pg_advisory_xact_lock(20261122); end $$;
         insert into counter (name, value)
         select name, 0 from unnest({names}::text[]) as given (name)
         where not exists (select from counter where counter.name = given.name)
         order by name limit (select greatest({limit} - count(*), 0) from counter)
-        on conflict do nothing;
-        select name from counter where name = any ({names}::text[])"""
+        on conflict do nothing"""
     READ = "select name, value from counter where name = any ({names}::text[])"
     DAYS = """
         select name, to_char(now() at time zone 'UTC', 'YYYY-MM-DD'), (
@@ -127,18 +136,19 @@ class Postgres:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connection: Connection | None = None
-        self._connecting: asyncio.Future[Connection] | None = None
+        self._opening: asyncio.Future[Connection] | None = None
         self._turn = asyncio.Lock()
+        self._has_tables = False
         self._unpruned = PRUNE_AFTER
 
     async def count(self, clicks: list[Click]) -> dict[str, int]:
         """Count the clicks whose keys are new; return the value of each of their counters after that."""
         clicks = sorted(clicks, key=lambda click: (click.key, click.name))
         self._unpruned += len(clicks)
-        prune = self._unpruned >= PRUNE_AFTER
-        rows, affected = await self._query((self.PRUNE if prune else "") + self._counting(clicks))
+        prune = self.PRUNE.format(limit=MAX_PRUNED) if self._unpruned >= PRUNE_AFTER else ""
+        rows, affected = await self._write(prune + self._counting(clicks))
         if prune:  # while there is a backlog, with each batch
-            self._unpruned = PRUNE_AFTER if affected - len(rows) >= PRUNED else 0
+            self._unpruned = PRUNE_AFTER if affected - len(rows) >= MAX_PRUNED else 0
         values: dict[str, int] = dict(rows)
         # A counter that got nothing new is read afterwards, and that seldom happens. Read in the statement itself, in
         # the snapshot from before, it would lack the click that another instance was just counting under the same key.
@@ -150,31 +160,48 @@ class Postgres:
     def _counting(self, clicks: list[Click]) -> str:
         if len(clicks) == 1:  # as most are: nothing to sum and to sort saves a tenth of the time
             [click] = clicks
-            return self.COUNT_ONE.format(key=_literal(click.key), name=_literal(click.name), kept=click.kept)
-        keys, names, kepts, _ = zip(*clicks, strict=True)
-        return self.COUNT_MANY.format(keys=_array(keys), names=_array(names), kepts=_array(kepts))
+            return self.COUNT_ONE.format(key=_literal(click.key), name=_literal(click.name), lifetime=click.lifetime)
+        keys, names, lifetimes, _ = zip(*clicks, strict=True)
+        return self.COUNT_MANY.format(keys=_array(keys), names=_array(names), lifetimes=_array(lifetimes))
 
-    async def make(self, names: set[str], limit: int) -> set[str]:
-        """Make these counters, with 0, while there are fewer than `limit`; return the names of those there are then.
+    async def make_counters(self, names: set[str], limit: int) -> set[str]:
+        """Make these counters, with 0, while there are fewer than `limit`; return the names of those that exist then.
 
         Only where one is missing and there is room, it takes a lock that holds up the other instances.
         """
-        rows, _ = await self._query(self.LOOK.format(names=_array(names)))
-        there = {name for name, exists, _ in rows if exists}
-        if there == names or rows[0][2] >= limit:
-            return there
-        rows, _ = await self._query(self.MAKE.format(names=_array(names - there), limit=limit))
-        return there.union(name for (name,) in rows)
+        rows, _ = await self._query(self.COUNT_COUNTERS.format(names=_array(names)))
+        existing = {name for name, exists, _ in rows if exists}
+        if existing == names or rows[0][2] >= limit:
+            return existing
+        missing = names - existing
+        await self._query(self.MAKE_COUNTERS.format(names=_array(missing), limit=limit))
+        return existing | (await self.read(missing)).keys()
 
     async def read(self, names: Iterable[str]) -> dict[str, int]:
-        """Return the values of the counters of these names that there are."""
+        """Return the values of those of these counters that exist."""
         rows, _ = await self._query(self.READ.format(names=_array(names)))
         return dict(rows)
 
     async def days(self, names: Iterable[str]) -> dict[str, tuple[str, dict[str, int]]]:
         """Return for each name the database's date in UTC, and the clicks of the last days that had any."""
-        rows, _ = await self._query(self.DAYS.format(names=_array(names), days=MOST_DAYS))
+        rows, _ = await self._query(self.DAYS.format(names=_array(names), days=MAX_DAYS))
         return {name: (today, clicks or {}) for name, today, clicks in rows}
+
+    async def try_to_count(self) -> None:
+        """Count a click, and take it back."""
+        if not self._has_tables:
+            await self.read([])
+        click = Click(str(uuid.uuid4()), str(uuid.uuid4()), 0, None)  # which waits for no other
+        await self._write(f"begin; {self._counting([click])}; rollback")
+
+    async def _write(self, statements: str) -> tuple[Rows, int]:
+        try:
+            return await self._query(statements)
+        except AttemptError as error:
+            if error.code == DISK_FULL:  # what was deleted together with the clicks has come back
+                with suppress(AttemptError):
+                    await self._query(self.PRUNE.format(limit=MAX_PRUNED_ALONE))
+            raise
 
     async def _query(self, statements: str) -> tuple[Rows, int]:
         """Send the statements on the one connection, which is dropped after a failure: the two may be out of step."""
@@ -183,34 +210,43 @@ class Postgres:
             try:
                 connection = await self._connected()
                 try:
-                    return await connection.query(message)
+                    reply = await connection.query(message)
                 except Exception as error:
-                    if explain(error).code != NO_TABLE:
+                    # Tables that are lost later are not made anew: nobody must start again from 0.
+                    if self._has_tables or explain(error).code != NO_TABLE:
                         raise
-                    await connection.query(self.PREAMBLE + SCHEMA.read_text())
-                    return await connection.query(message)
+                    await connection.query(self.PREAMBLE + schema())
+                    reply = await connection.query(message)
             except Exception as error:
                 self._drop()
                 raise explain(error) from error
             except BaseException:
                 self._drop()
                 raise
+        if not self._has_tables:
+            self._has_tables = True
+            _freeze()
+        return reply
 
     async def _connected(self) -> Connection:
-        self._connection = self._connection or await self._opened()
+        if self._connection is None:
+            self._connection = await self._opened()
         if self._connection.is_stale:  # no fault: servers end what was idle for long
             self._drop()
             self._connection = await self._opened()
         return self._connection
 
     async def _opened(self) -> Connection:
-        # One at a time: what comes after the timeout is the next attempt's.
-        connecting = self._connecting or asyncio.ensure_future(Connection.open(self._database))
-        self._connecting = connecting
+        """Connect, with one attempt at a time: what comes after the timeout is the next caller's."""
+        opening = self._opening
+        if opening is None or (opening.done() and opening.exception()):
+            opening = asyncio.ensure_future(Connection.open(self._database))
+            opening.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else may ask for it
+        self._opening = opening
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            await asyncio.wait([connecting])
-        self._connecting = None
-        return connecting.result()
+            await asyncio.wait([opening])
+        self._opening = None
+        return opening.result()
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
@@ -221,6 +257,13 @@ class Postgres:
 def _array(items: Iterable[str | int]) -> str:
     quoted = ",".join(f'"{item}"' for item in items)  # unquoted, a counter called Null would be no counter
     return _literal(f"{{{quoted}}}")
+
+
+def _freeze() -> None:
+    # Everything is imported by now; full collections over it cost 40 ms each. Clicks that wait are alive: looking for
+    # garbage every 700 objects mostly finds them, and costs a tenth of the throughput at 32 clients, a fifth at 256.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _literal(text: str) -> str:
@@ -238,7 +281,7 @@ class Sqlite:
     PRUNE = f"""
         delete from click where rowid in (
             select rowid from click where expires < cast(strftime('%s', 'now') as integer)
-            order by expires limit {PRUNED})"""
+            order by expires limit {MAX_PRUNED})"""
     ADD = """
         insert into click (key, name, expires)
         select json_extract(value, '$[0]'), json_extract(value, '$[1]'),
@@ -252,8 +295,8 @@ class Sqlite:
     ADD_TO_COUNTER = """
         insert into counter (name, value) values (:name, :clicks)
         on conflict (name) do update set value = value + excluded.value"""
-    CROWD = "select count(*) from counter"
-    MAKE = "insert into counter (name, value) values (:name, 0)"
+    COUNT_COUNTERS = "select count(*) from counter"
+    MAKE_COUNTER = "insert into counter (name, value) values (:name, 0)"
     READ = "select name, value from counter where name in (select value from json_each(:names))"
     DAYS = """
         select given.value, date('now'), (
@@ -276,15 +319,15 @@ class Sqlite:
                 execute(statement, name=name, clicks=number)
         return self._read({click.name for click in clicks}, execute)
 
-    async def make(self, names: set[str], limit: int) -> set[str]:
-        return await self._run(lambda execute: self._make(names, limit, execute))
+    async def make_counters(self, names: set[str], limit: int) -> set[str]:
+        return await self._run(lambda execute: self._make_counters(names, limit, execute))
 
-    def _make(self, names: set[str], limit: int, execute: Execute) -> set[str]:
-        there = self._read(names, execute).keys()
-        made = sorted(names - there)[: max(limit - execute(self.CROWD).scalar_one(), 0)]
+    def _make_counters(self, names: set[str], limit: int, execute: Execute) -> set[str]:
+        existing = self._read(names, execute).keys()
+        made = sorted(names - existing)[: max(limit - execute(self.COUNT_COUNTERS).scalar_one(), 0)]
         for name in made:
-            execute(self.MAKE, name=name)
-        return there | set(made)
+            execute(self.MAKE_COUNTER, name=name)
+        return existing | set(made)
 
     async def read(self, names: Iterable[str]) -> dict[str, int]:
         return await self._run(lambda execute: self._read(names, execute))
@@ -293,10 +336,16 @@ class Sqlite:
         return dict(execute(self.READ, names=_json(names)).all())
 
     async def days(self, names: Iterable[str]) -> dict[str, tuple[str, dict[str, int]]]:
-        rows = await self._run(
-            lambda execute: execute(self.DAYS, names=_json(names), before=f"-{MOST_DAYS} days").all()
-        )
+        rows = await self._run(lambda execute: execute(self.DAYS, names=_json(names), before=f"-{MAX_DAYS} days").all())
         return {name: (today, json.loads(clicks)) for name, today, clicks in rows}
+
+    async def try_to_count(self) -> None:
+        await self._run(self._try_to_count)
+
+    def _try_to_count(self, execute: Execute) -> None:
+        execute("savepoint health")
+        self._count([Click(str(uuid.uuid4()), "health", 0, None)], execute)
+        execute("rollback to health")
 
     async def _run(self, work: Callable[[Execute], Result]) -> Result:
         async with self._turn:
@@ -332,41 +381,22 @@ def _json(names: Iterable[str]) -> str:
 
 STORE = Sqlite() if DATABASE.sqlite else Postgres(DATABASE)
 
-_names_seen: set[str] = set()  # of counters that there are
+_names_seen: set[str] = set()  # of counters that exist
 
 
 async def _count_clicks(clicks: list[Click]) -> dict[Click, int | Exception]:
     """Count the clicks whose keys are new; return for each its counter's value after that, or why it has none."""
-    without_room = await _make_counters(clicks)
-    refused = {click: NoRoom(NO_ROOM) for click in clicks if click.name in without_room}
-    clicks = [click for click in clicks if click not in refused]
-    counts = await STORE.count(clicks) if clicks else {}
-    _remember(click.name for click in clicks if click.limit is not None)
-    _freeze()
-    return {**refused, **{click: counts.get(click.name, 0) for click in clicks}}  # 0: counted, and deleted by the owner
-
-
-async def _make_counters(clicks: list[Click]) -> set[str]:
-    """Make the counters that are not there yet and need room, while there is some; return the names that got none."""
     limits = {click.name: click.limit for click in clicks if click.limit is not None}
     unseen = limits.keys() - _names_seen
-    if not unseen:
-        return set()
-    return unseen - await STORE.make(unseen, max(limits[name] for name in unseen))
-
-
-def _remember(names: Iterable[str]) -> None:
-    if len(_names_seen) > MOST_NAMES_SEEN:
+    existing = await STORE.make_counters(unseen, max(limits[name] for name in unseen)) if unseen else set()
+    without_room = unseen - existing
+    counted = [click for click in clicks if click.name not in without_room]
+    counts = await STORE.count(counted) if counted else {}
+    if len(_names_seen) > MAX_NAMES_SEEN:
         _names_seen.clear()
-    _names_seen.update(names)
-
-
-@cache
-def _freeze() -> None:
-    # Everything is imported by now; full collections over it cost 40 ms each. Clicks that wait are alive: looking for
-    # garbage every 700 objects mostly finds them, and costs a tenth of the throughput at 32 clients, a fifth at 256.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    _names_seen.update(existing)
+    # 0: counted, and then deleted by the owner.
+    return {click: NoRoom(NO_ROOM) if click.name in without_room else counts.get(click.name, 0) for click in clicks}
 
 
 async def _read_counts(names: list[str]) -> dict[str, int | Exception]:
@@ -374,26 +404,36 @@ async def _read_counts(names: list[str]) -> dict[str, int | Exception]:
     return {name: counts.get(name, 0) for name in names}
 
 
-# --- The door ---------------------------------------------------------------------------------------------------
+async def _check_health(checks: list[str]) -> dict[str, float]:
+    await STORE.try_to_count()
+    return dict.fromkeys(checks, time.monotonic())
 
-AWAY = "The database does not answer. Try again in a moment, a click with the same Idempotency-Key."
+
+# --- The public functions ---------------------------------------------------------------------------------------
+
+UNAVAILABLE = "The database does not answer. Try again in a moment, a click with the same Idempotency-Key."
 NO_ROOM = "There are as many counters as MAX_COUNTERS allows. Click one of those, or ask the owner to make room."
 
 # A database that is read-only after a failover still answers reads: so each has a circuit breaker of its own.
 _FAULTS = FaultLog("The database")
-_CLICKS = Batcher(_count_clicks, CircuitBreaker(AWAY, _FAULTS), size=BATCH)
-_READS = Batcher(_read_counts, CircuitBreaker(AWAY, _FAULTS), size=BATCH)
-_HISTORIES = Batcher(STORE.days, CircuitBreaker(AWAY, _FAULTS), size=HISTORIES)
+_CLICKS = Batcher(
+    _count_clicks, CircuitBreaker(UNAVAILABLE, _FAULTS, writes=True), max_size=MAX_BATCH, max_waiting=25_000
+)
+_READS = Batcher(_read_counts, CircuitBreaker(UNAVAILABLE, _FAULTS), max_size=MAX_BATCH, max_waiting=25_000)
+_HISTORIES = Batcher(STORE.days, CircuitBreaker(UNAVAILABLE, _FAULTS), max_size=MAX_HISTORIES, max_waiting=1_000)
+_CHECKS = Batcher(
+    _check_health, CircuitBreaker(UNAVAILABLE, _FAULTS, writes=True), max_size=MAX_BATCH, max_waiting=25_000, patience=1
+)
 
 
 async def click(name: str, key: str | None = None, limit: int | None = None) -> int:
     """Count a click, once per key (a UUID) within 24 hours; return the value after it.
 
-    A counter that is not there yet is made only while there are fewer than `limit`, if one is given. Raise Unavailable
+    A counter that does not exist is made only while there are fewer than `limit`, if one is given. Raise Unavailable
     or NoRoom.
     """
-    kept = KEPT if key else KEPT_OWN
-    [count] = await _CLICKS.submit(Click(key or str(uuid.uuid4()), name, kept, limit))
+    lifetime = KEY_LIFETIME if key else OWN_KEY_LIFETIME
+    [count] = await _CLICKS.submit(Click(key or str(uuid.uuid4()), name, lifetime, limit))
     return count
 
 
@@ -402,14 +442,19 @@ async def counts(names: list[str]) -> list[int]:
     return await _READS.submit(*names)
 
 
-async def check_health() -> None:
-    """Return if a click could be counted just now; raise Unavailable."""
-    await counts(["health"])
-
-
 async def history(name: str, days: int) -> list[tuple[str, int]]:
     """Return the last 1 to 366 UTC days and the clicks of each, the oldest first. Raise Unavailable."""
     [(today, clicks)] = await _HISTORIES.submit(name)
     last = date.fromisoformat(today)
     wanted = [(last - timedelta(days=ago)).isoformat() for ago in reversed(range(days))]
     return [(day, clicks.get(day, 0)) for day in wanted]
+
+
+_checked = float("-inf")  # time.monotonic(), when a click could be counted
+
+
+async def check_health() -> None:
+    """Return where a click could be counted just now; raise Unavailable."""
+    global _checked
+    if time.monotonic() - _checked > HEALTH_LIFETIME:
+        [_checked] = await _CHECKS.submit("a click")

@@ -3,21 +3,16 @@
 -- The counts. Nothing but the name is indexed, so that Postgres updates a row in place (HOT) however often it is clicked.
 create table if not exists counter (
     name  text   not null primary key,
-    value bigint not null check (value between 0 and 9223372036854775807), -- SQLite would go on as a float
-    base  bigint not null default 0 -- the part of value that was put there, not clicked
+    value bigint not null
 );
 
--- The clicks of each day: what they add up to is a counter's value, less its base.
+-- The clicks of each day. What was set or imported has no days.
 create table if not exists daily (
     name  text   not null,
     day   text   not null, -- like 2026-11-22, in UTC, by the database's clock
     value bigint not null,
     primary key (name, day)
 );
-
--- Counters from before there were days: their clicks have none.
-update counter set base = value
-where base <> value and not exists (select 1 from daily where daily.name = counter.name);
 
 -- The keys of the clicks that were counted, until nobody will send them again.
 create table if not exists click (
