@@ -496,6 +496,24 @@ def test_name_of_an_instance_that_is_gone_can_be_exchanged(live):
     assert live.deployed() == []
 
 
+def test_visitors_come_to_what_was_deployed_after_a_roll_back(live):
+    live.apis.run[KEY]["resource"]["spec"]["traffic"] = [{"revisionName": "click-counter-1", "percent": 100}]
+    assert live.deployed() == ["run services update-traffic click-counter"]
+    assert live.deployed() == []
+
+
+def test_longer_names_of_others_are_not_taken_for_its_own(project):
+    """A filter on a name will match more in future versions of gcloud."""
+    others_instance(project, "click-counter-2", "europe-west1")
+    email = ACCOUNT.replace("@", "-2@")
+    project.apis.accounts[email] = {"email": email, "description": "Bills of the shop"}
+    before = project.state
+    project.deployed()
+    check_password(project)
+    project.deployed(*ALL)
+    assert {**project.state, "services": []} == {**before, "services": []}
+
+
 def test_role_with_a_condition_is_not_the_role(live):
     [binding] = [one for one in live.apis.policy.bindings if one["role"] == "roles/cloudsql.client"]
     binding["condition"] = {"title": "until yesterday", "expression": "request.time < yesterday"}

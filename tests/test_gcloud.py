@@ -147,7 +147,7 @@ def test_each_setting_is_changed_and_taken_back(live, note):
     assert live.deployed(MEMORY="1Gi") == []
 
 
-def test_another_postgres_and_back(live, note):
+def test_another_postgres_and_back(live, note, tmp_path):
     live.deployed(DATABASE_URL=URL)
     note("d", live, "another Postgres instead")
     assert live.state["secrets"][SECRET]["versions"][-1] == (URL, "ENABLED")
@@ -160,6 +160,11 @@ def test_another_postgres_and_back(live, note):
     assert list(live.state["instances"]) == ["click-counter"]
     assert live.state["run"][KEY]["sockets"] == CONNECTION
     assert live.deployed() == []
+    urls = [url for url, _ in live.state["secrets"][SECRET]["versions"]]
+    secrets = [*urls, *(password for url in urls for password in re.findall(r":([0-9a-f]{48})@", url)), "p%40s"]
+    assert len(secrets) == 6
+    seen = live.outputs + "".join(path.read_text(errors="ignore") for path in tmp_path.rglob("*") if path.is_file())
+    assert not [secret for secret in secrets if secret in seen]  # nor was one an argument
 
 
 def test_first_deployment_with_another_postgres(project, note):
@@ -170,12 +175,6 @@ def test_first_deployment_with_another_postgres(project, note):
     assert (project.state["instances"], project.state["run"][KEY]["sockets"]) == ({}, None)
     project.deployed("--teardown", "--yes")
     assert [project.state[kind] for kind in ("secrets", "functions", "accounts", "run")] == [{}] * 4
-
-
-def test_visitors_come_to_what_was_deployed_after_a_roll_back(live):
-    live.apis.run[KEY]["resource"]["spec"]["traffic"] = [{"revisionName": "click-counter-1", "percent": 100}]
-    assert live.deployed() == ["run services update-traffic click-counter"]
-    assert live.deployed() == []
 
 
 def test_teardown_keeps_the_counts_and_a_deployment_finds_them_again(live, note):
@@ -210,7 +209,6 @@ def test_urls_of_the_owners_own_cloud_sql_gets_the_socket_and_the_role(project):
     project.deployed(DATABASE_URL="postgresql://u:p@/d?host=/cloudsql/my-project:us-central1:prod")
     assert project.state["run"][KEY]["sockets"] == "my-project:us-central1:prod"
     assert ("roles/cloudsql.client", f"serviceAccount:{ACCOUNT}") in project.state["roles"]
-    project.deployed(*ALL)
     assert project.state["instances"] == before
 
 
@@ -294,27 +292,6 @@ def test_what_somebody_else_made_is_neither_overwritten_nor_removed(project, kin
     assert project.state == before
 
 
-def test_longer_names_of_others_are_not_taken_for_its_own(project, live_state):
-    """A filter on a name will match more in future versions of gcloud."""
-    for kind in ("instance", "account"):
-        others_things(project.apis, kind, "click-counter-2")
-    before = project.state
-    project.deployed()
-    check_password(project)
-    project.deployed(*ALL)
-    assert {**project.state, "services": []} == {**before, "services": []}
-
-
-def test_role_with_a_condition_is_not_the_role(live):
-    [binding] = [one for one in live.apis.policy.bindings if one["role"] == "roles/cloudsql.client"]
-    binding["condition"] = {
-        "title": "until yesterday",
-        "expression": 'request.time < timestamp("2026-01-01T00:00:00Z")',
-    }
-    assert live.deployed() == ["projects add-iam-policy-binding my-project"]
-    assert live.deployed() == []
-
-
 # --- Refusals and failures --------------------------------------------------------------------------------------------
 
 
@@ -355,12 +332,6 @@ def test_api_that_refuses_is_not_taken_for_an_empty_project(live, api):
         live.refused(*words, arguments=ALL)
 
 
-def test_service_that_was_just_enabled_is_waited_for(project):
-    project.apis.lag = 3
-    project.deployed(DATABASE_URL=URL)
-    assert project.slept.read_text() == "10\n" * project.outputs.count("trying again in 10 s") != ""
-
-
 PASSING = {
     "concurrent policy change": ("cloudresourcemanager.*setIamPolicy", "projects add-iam-policy-binding", CONFLICT),
     "account not known yet": ("secretmanager.*setIamPolicy", "secrets add-iam-policy-binding",
@@ -373,10 +344,11 @@ PASSING = {
 
 def test_conflict_that_passes_is_tried_again(project):
     project.apis.faults = [(pattern, answer, 2) for pattern, _, answer in PASSING.values()]
+    project.apis.lag = 3  # of a service that was just enabled
     project.deployed()
     check_password(project)
     assert all(left == 0 for *_, left in project.apis.faults)
-    assert project.slept.read_text() == "10\n" * 8
+    assert project.slept.read_text() == "10\n" * 10
 
 
 BUILD = (3, "Build failed with status: FAILURE. Could not build the function due to a missing permission on the build "
@@ -466,15 +438,6 @@ def test_failure_names_its_remedy_and_the_next_run_goes_on(project):
     check_password(project)
 
 
-def test_instance_whose_creation_failed_is_named_and_removed(project):
-    project.apis.failing = {"CREATE": ("INTERNAL_ERROR", "Failed to create subnetwork.")}
-    assert project.deploy().returncode == 2
-    project.apis.failing = {}
-    project.refused("click-counter is FAILED", "./deploy.sh --teardown --with-database")
-    project.deployed(*ALL)
-    assert project.state["instances"] == project.state["secrets"] == {}
-
-
 @pytest.mark.parametrize("keeps_labels", [False, True], ids=["as it was", "as it was to be"])
 def test_after_an_update_that_failed_the_next_run_deploys_again(live, keeps_labels):
     """However the function then looks."""
@@ -485,25 +448,9 @@ def test_after_an_update_that_failed_the_next_run_deploys_again(live, keeps_labe
     assert live.deployed(MEMORY="1Gi") == []
 
 
-def test_stopped_instance_is_named(live):
-    live.apis.instances["click-counter"]["resource"]["settings"]["activationPolicy"] = "NEVER"
-    live.refused("click-counter is STOPPED", "--activation-policy=ALWAYS")
-    live.refused("click-counter is STOPPED", arguments=ALL)
-
-
 def test_without_an_account_it_says_how_to_log_in(project):
     del project.environment["CLOUDSDK_AUTH_ACCESS_TOKEN_FILE"]
     project.refused("gcloud auth login")
-
-
-def test_no_password_is_ever_shown_or_an_argument(live, tmp_path):
-    live.deployed(DATABASE_URL=URL)
-    live.deployed(DATABASE_URL="")
-    urls = [url for url, _ in live.state["secrets"][SECRET]["versions"]]
-    secrets = [*urls, *(password for url in urls for password in re.findall(r":([0-9a-f]{48})@", url)), "p%40s"]
-    assert len(secrets) == 6
-    written = [path.read_text(errors="ignore") for path in tmp_path.rglob("*") if path.is_file()]
-    assert not [secret for secret in secrets if secret in live.outputs or any(secret in text for text in written)]
 
 
 # --- The quick gcloud -------------------------------------------------------------------------------------------------
@@ -573,6 +520,8 @@ def test_quick_gcloud_answers_as_the_real_one(gcloud, shared, tmp_path):
         apis.secrets[SECRET]["versions"][-1]["state"] = "DESTROYED"
         project.deployed(DATABASE_URL="")
         live = apis.save()
+        apis.policy.grant("roles/cloudsql.client", "user:x", expression="true")
+        again("projects get-iam-policy")
         project.deploy(PROJECT_ID="another-project")
         for pattern, command, answer in APIS.values():
             apis.faults = [(pattern, answer, -1)]
