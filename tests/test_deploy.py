@@ -438,6 +438,17 @@ def test_instance_that_somebody_else_made_after_a_creation_that_was_forbidden_is
     assert project.state["instances"] == before
 
 
+@pytest.mark.parametrize("settings", [{"storageAutoResize": True}, {"backupConfiguration": {"startTime": "04:00"}}])
+def test_empty_instance_that_was_made_in_another_way_is_not_its_own_either(project, settings):
+    project.apis.faults = [("POST sqladmin", error(400, "Constraint constraints/sql.restrictPublicIp violated."), 1)]
+    assert project.deploy().returncode == 2
+    made = {"storageAutoResize": False, "backupConfiguration": {"startTime": "03:17"}, **settings}
+    project.apis.instances["click-counter"] = new_instance(
+        "click-counter", "europe-west1", "2020-02-02T02:02:02Z", **made
+    )
+    project.refused("the Cloud SQL instance click-counter is there already")
+
+
 def test_instance_that_somebody_else_made_under_the_name_of_a_deleted_one_is_not_its_own(live):
     live.apis.instances["click-counter"]["resource"]["createTime"] = "2027-01-01T00:00:00.000Z"
     before = live.state["instances"]
