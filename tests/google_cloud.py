@@ -164,6 +164,7 @@ class QuickGcloud:
         }[kind]
         policy = self.ask(f"{method} {where}:getIamPolicy")
         if "member" not in flags:
+            assert flags["flatten"] == "bindings[].members"
             return [{"bindings": {**binding, "members": member}} for binding in policy.get("bindings", [])
                     for member in binding["members"]] or [{}]  # fmt: skip
         change(policy, flags["role"], flags["member"])
