@@ -830,6 +830,42 @@ def test_all_states_are_accessible_and_fit(function, show, page, look, width, re
         page.screenshot(path=PICTURES / f"states-{look}-{width}.png", full_page=True)
 
 
+POST_LOOK = """<meta name=viewport content="width=device-width"><meta name=color-scheme content="light dark"><style>
+    body { font: 18px/1.6 Georgia, "DejaVu Serif", serif; max-width: 34em; margin: 0 auto; padding: 1.5em 1.25em }
+    h1 { font-size: 1.75em; line-height: 1.2; margin: 0 0 0.25em } h2 { font-size: 1.25em; margin: 2em 0 0.25em }
+    time { font: 0.8em system-ui, sans-serif } click-counter { font: 16px system-ui, sans-serif }
+    </style>"""
+POST = """<main><h1>Counting is harder than it looks</h1><time>22 November</time>
+    <p>A visitor presses once. The train enters a tunnel, the phone asks again, and the number has to grow by one, not by
+    two. This is how it is done with one row and one key.</p>
+    <div><click-counter name="post-1" single></click-counter></div>
+    <h2>A row, a key, a commit</h2><time>15 November</time>
+    <p>What a database does while a hundred people press at the same moment, and why it is one statement.</p>
+    <div><click-counter name="post-2" single></click-counter></div></main>"""
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_post_with_its_button_pressed_and_not_is_accessible_and_fits(
+    function, database, show, page, scheme, width, request
+):
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    page.set_viewport_size({"width": width, "height": 640})
+    for name, clicks in (("post-1", 128), ("post-2", 46)):
+        function.click(name)
+        database.sql(f"update counter set value = {clicks} where name = '{name}'")
+    show(POST, "128", head=POST_LOOK)
+    expect(count(page, 1)).to_have_text("46")
+    press(page)
+    expect(count(page)).to_have_text("129")
+    page.mouse.move(0, 0)
+    check_accessibility(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    if request.config.getoption("--update"):
+        page.set_viewport_size({"width": min(width, 720), "height": 640})
+        page.screenshot(path=PICTURES / f"post-{scheme}-{width}.png", full_page=True)
+
+
 # --- Words and languages ----------------------------------------------------------------------------------------
 
 WRITTEN = [  # language of the page, format, value, what is shown
