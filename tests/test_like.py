@@ -836,7 +836,7 @@ POST_LOOK = """<meta name=viewport content="width=device-width"><meta name=color
     time { font: 0.8em system-ui, sans-serif } click-counter { font: 16px system-ui, sans-serif }
     </style>"""
 POST = """<main><h1>Counting is harder than it looks</h1><time>22 November</time>
-    <p>A visitor presses once. The train enters a tunnel, the phone asks again, and the number has to grow by one, not by
+    <p>A visitor presses once. The train enters a tunnel, the phone asks again, and the number must grow by one, not by
     two. This is how it is done with one row and one key.</p>
     <div><click-counter name="post-1" single></click-counter></div>
     <h2>A row, a key, a commit</h2><time>15 November</time>
