@@ -206,6 +206,8 @@ async function readCounts(names) {
   const started = performance.now();
   try {
     const { response, answer } = await request("value", names, { cache: "no-store" });
+    const mayPress = [...connected].some(({ readonly }) => !readonly);
+    if (mayPress && response.headers.get("Click-Allowed") === "no") adviseForbidden();
     const isMissing = isRefusal(response) && !names[1];
     for (const count of isMissing ? [{ ...answer, value: null }] : [answer].flat()) {
       const given = names[1] ? count.name : names[0];
@@ -252,7 +254,7 @@ const STYLE = `
     overflow: visible;
   }
   [aria-pressed="true"] [part="heart"] {
-    color: var(--click-counter-heart, var(--click-counter-color, #f0384f)); /* 3:1 on white and on black */
+    color: var(--click-counter-heart, var(--click-counter-color, #f0384f)); /* 3:1 on white, on black */
   }
   [aria-pressed="true"] svg {
     fill: currentColor;
@@ -263,6 +265,9 @@ const STYLE = `
     font-variant-numeric: tabular-nums;
     overflow-wrap: anywhere;
     unicode-bidi: plaintext;
+  }
+  output:empty::before {
+    content: "\\200b"; /* as high as with a number */
   }
   output.none {
     min-inline-size: 0;

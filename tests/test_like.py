@@ -740,6 +740,8 @@ def test_count_of_zero_shows_no_number_but_in_words_and_where_it_is_all_there_is
     )
     expect(own_output(page)).to_have_text("0")
     assert [count(page, index).inner_text() for index in range(4)] == ["", "", "0 likes", "0"]
+    heights = [button(page, index).bounding_box()["height"] for index in range(3)]
+    assert heights == [heights[2]] * 3  # nothing moves at the first click
 
 
 def test_every_part_and_state_can_be_styled(show, page):
