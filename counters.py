@@ -368,7 +368,7 @@ def say(message: str, end: str = "\n") -> None:
 
 
 def write(output: str, to_its_end: bool = True) -> None:
-    """Write to standard output; a reader that goes before the end, as in `list | head`, may be a Mistake or not."""
+    """Write to standard output; `to_its_end`: a reader that goes before that, as in `list | head`, is a Mistake."""
     if sys.stdout is None:  # file 1 may be the database's by now
         raise Mistake("Standard output is closed. Nothing was written.")
     try:

@@ -240,8 +240,8 @@ BADGE_FIELDS = ("name", "label", "color")
 FIELDS = {"/click": ("name",), "/value": ("name",), "/history": ("name", "days")}  # of a query
 FIELDS |= {"/badge.svg": BADGE_FIELDS, "/badge.json": BADGE_FIELDS}
 PICKED_UP = re.compile(  # by links on their way; _, t and v keep caches out
-    r"(utm|mc|mtm|pk|hsa|gad)_\w+|\w*(clk?|click)id|[gw]braid|gclsrc|igshid|igsh|srsltid|sccid|li_fat_id|epik|mkt_tok"
-    r"|ref|_(ga|gl|hsenc|hsmi)?|[tv]",
+    r"(utm|mc|mtm|pk|hsa|gad|at)_\w+|\w*(clk?|click)id|[gw]braid|gclsrc|igshid|igsh|srsltid|sccid|li_fat_id|epik|mkt_tok"
+    r"|ref|ref_(src|url)|trk|spm|si|_(ga|gl|hsenc|hsmi)?|[stv]",
     re.IGNORECASE,
 )
 NAME_LIKE = re.compile(r'name|counter|[\s{"<]', re.IGNORECASE)
@@ -259,12 +259,15 @@ def call_of(request: Request, headers: Headers, body: bytes) -> Call:
     query, form = fields_of(request.scope["query_string"]), fields_of(body)
     in_query, in_form = ([text for field, text in fields if field == "name"] for fields in (query, form))
     names = in_query if in_query == in_form else in_query + in_form
-    unknown = [field for field, _ in query if field not in FIELDS[path] and not PICKED_UP.fullmatch(field)]
-    others = [(field, text) for field, text in form if field not in ("name", "return") and text not in names]
-    unknown += [field for field, text in others if NAME_LIKE.search(field) or SETTINGS.permits(text)]
-    if unknown:
+    told = names or SETTINGS.exact[:1]  # what else may be meant as a name would be lost
+    strays = [(field, text) for field, text in query if field not in FIELDS[path] and not PICKED_UP.fullmatch(field)]
+    lost = [field for field, _ in strays if path in ("/click", "/value")]
+    strays += [(field, text) for field, text in form if field not in ("name", "return")]
+    meant = [(field, text or field) for field, text in strays]
+    lost += [field for field, name in meant if NAME_LIKE.search(field) or (SETTINGS.permits(name) and name not in told)]
+    if lost:
         known = ", ".join(FIELDS[path])
-        raise Problem(400, f"There is no field {unknown[0][:40]!r}, only {known}. Name a counter like {example}.")
+        raise Problem(400, f"There is no field {lost[0][:40]!r}, only {known}. Name a counter like {example}.")
     return Call(request, headers, names, dict(query), dict(form))
 
 

@@ -18,7 +18,8 @@ class Proxy:
 
     `reset`, `close` and `silence` (a black hole) are done `before` it has arrived, or `after` it has been answered,
     so that only the answer is lost: "reset before", "silence after" and so on. `expire before` is what Postgres does to
-    an idle connection, just as something is sent on it; it happens once.
+    an idle connection, just as something is sent on it; it happens once. `is_hole` swallows everything on the
+    connections that are made then.
     """
 
     def __init__(self, port: int, marker: bytes = STATEMENT) -> None:
@@ -30,6 +31,10 @@ class Proxy:
         self.round_trips = 0  # what the client sent at once
         self.marked = 0  # those of them that had the marker
         self.largest = 0  # bytes of a request that came at once
+        self.requested = 0  # bytes, of all requests
+        self.replied = 0  # bytes of the last reply
+        self.is_hole = False
+        self.split: int | None = None  # where a reply is torn in two, in bytes
         self.appended = b""  # to each reply
         self.pieces: tuple[int, float] | None = None  # bytes, and seconds after each, in which replies trickle
         self.server = socket.create_server(("127.0.0.1", 0))
@@ -54,7 +59,9 @@ class Proxy:
         except OSError:
             client.close()
             return
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(self, client, server)
+        connection.silent = self.is_hole
         self.connections.append(connection)
         threading.Thread(target=connection.replies, daemon=True).start()
         connection.requests()
@@ -70,6 +77,7 @@ class Connection:
         self.counting = False  # whether the last thing that was passed on had the marker
         self.silent = False
         self.ended = False
+        self.given_up = False  # by the client
 
     def requests(self) -> None:
         with suppress(OSError):
@@ -78,8 +86,10 @@ class Connection:
                 self.proxy.round_trips += 1
                 self.proxy.marked += self.counting
                 self.proxy.largest = max(self.proxy.largest, len(data))
+                self.proxy.requested += len(data)
                 if not self._fails("before"):
                     self.server.sendall(data)
+        self.given_up = True
         self.end()
 
     def replies(self) -> None:
@@ -91,7 +101,12 @@ class Connection:
 
     def _pass_on(self, data: bytes) -> None:
         data += self.proxy.appended
-        size, pause = self.proxy.pieces or (len(data), 0)
+        self.proxy.replied = len(data)
+        if self.proxy.split:
+            self.client.sendall(data[: self.proxy.split])
+            time.sleep(0.002)
+            data = data[self.proxy.split :]
+        size, pause = self.proxy.pieces or (len(data) or 1, 0)
         for start in range(0, len(data), size):
             self.client.sendall(data[start : start + size])
             time.sleep(pause)

@@ -1,6 +1,7 @@
 """The batches, the retry and the circuit breaker, with plain coroutines in place of a database."""
 
 import asyncio
+import gc
 import json
 import time
 
@@ -32,8 +33,9 @@ def work():
     return Work()
 
 
-def batcher_of(work, *, size=100, **more):
-    return Batcher(work, CircuitBreaker("Come back later.", FaultLog("The abacus")), size=size, **more)
+def batcher_of(work, *, max_size=100, max_waiting=1000, **more):
+    breaker = CircuitBreaker("Come back later.", FaultLog("The abacus"))
+    return Batcher(work, breaker, max_size=max_size, max_waiting=max_waiting, **more)
 
 
 def transient(code="57P01"):
@@ -70,28 +72,51 @@ async def test_callers_that_wait_go_together_in_the_next_batch(work):
 
 @in_a_loop
 async def test_batch_is_bounded_by_its_callers(work):
-    await submit_while_held(work, batcher_of(work, size=2), [1], [1], [1], [1], [1])
+    await submit_while_held(work, batcher_of(work, max_size=2), [1], [1], [1], [1], [1])
     assert work.batches == [[0], [1], [1], [1]]
 
 
 @in_a_loop
 async def test_batch_is_bounded_by_its_items(work):
-    await submit_while_held(work, batcher_of(work, size=5), [1, 2, 3], [4, 5], [6], range(10, 14), [7])
+    await submit_while_held(work, batcher_of(work, max_size=5), [1, 2, 3], [4, 5], [6], range(10, 14), [7])
     assert work.batches == [[0], [1, 2, 3, 4, 5], [6, 10, 11, 12, 13], [7]]
 
 
 @in_a_loop
 async def test_one_caller_with_more_items_than_a_batch_takes_has_a_batch_of_its_own(work):
-    await submit_while_held(work, batcher_of(work, size=3), [1], range(10, 15), [2])
+    await submit_while_held(work, batcher_of(work, max_size=3), [1], range(10, 15), [2])
     assert work.batches == [[0], [1], [10, 11, 12, 13, 14], [2]]
 
 
 @in_a_loop
 async def test_more_than_may_wait_are_refused_at_once(work):
-    results = await submit_while_held(work, batcher_of(work, size=2, waiting=2), *[[number] for number in range(1, 7)])
+    batcher = batcher_of(work, max_size=2, max_waiting=4)
+    results = await submit_while_held(work, batcher, *[[number] for number in range(1, 7)])
     assert results[:4] == [[2], [4], [6], [8]]
     assert [str(result) for result in results[4:]] == ["Too many are waiting. Send it again in a moment."] * 2
     assert all(isinstance(result, Unavailable) for result in results[4:])
+
+
+@in_a_loop
+async def test_wait_is_bounded_by_callers_also_where_they_ask_for_the_same(work):
+    results = await submit_while_held(work, batcher_of(work, max_size=2, max_waiting=4), *[[1]] * 6)
+    assert [type(result) for result in results] == [list] * 4 + [Unavailable] * 2
+
+
+@in_a_loop
+async def test_callers_that_ask_for_much_leave_room_for_those_that_ask_for_little(work):
+    """Batches that are not full cost what they hold: not so many of them are waiting, but so many items."""
+    much = [range(100 * number, 100 * number + 60) for number in range(1, 31)]
+    results = await submit_while_held(work, batcher_of(work, max_size=100, max_waiting=2000), *much, [1], [2])
+    assert [type(result) for result in results] == [list] * 32
+
+
+@in_a_loop
+async def test_there_is_room_again_when_those_before_have_their_results(work):
+    batcher = batcher_of(work, max_size=2, max_waiting=2)
+    for _ in range(3):
+        results = await submit_while_held(work, batcher, [1], [2], [3])
+        assert [type(result) for result in results] == [list, list, Unavailable]
 
 
 @in_a_loop
@@ -119,6 +144,11 @@ async def test_caller_that_leaves_disturbs_no_other(work):
 
 def logged(capsys):
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def codes(capsys):
+    """The errors that were logged, and None where it works again."""
+    return [line.get("sqlstate") for line in logged(capsys)]
 
 
 @in_a_loop
@@ -163,13 +193,56 @@ async def test_callers_have_their_answer_at_the_deadline_though_the_work_hangs(w
 
 
 @in_a_loop
-async def test_error_that_nobody_foresaw_strands_nobody(work):
+async def test_error_that_nobody_foresaw_is_logged_and_takes_nobody_else_along(work, capsys):
     batcher = batcher_of(work)
     work.errors = [KeyError("unforeseen")]
-    asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # the task's own end, which nobody awaits
+    results = await submit_while_held(work, batcher, [1], [2])
+    assert results == [[2], [4]]  # those behind it
+    with pytest.raises(Unavailable, match="Come back later"):
+        work.errors = [KeyError("unforeseen")]
+        await batcher.submit(3)
+    assert await batcher.submit(4) == [8]
+    lines = logged(capsys)
+    assert [(line["severity"], line["reason"]) for line in lines] == [("ERROR", "KeyError('unforeseen')")] * 2
+
+
+@in_a_loop
+async def test_task_that_was_ended_is_started_again_by_the_next_caller(work):
+    batcher = batcher_of(work, deadline=0.3)
+    work.errors = [asyncio.CancelledError()]
     with pytest.raises(Unavailable):
         await batcher.submit(1)
     assert await batcher.submit(2) == [4]
+
+
+@in_a_loop
+async def test_batch_whose_callers_have_their_answer_is_not_worked_on(work):
+    batcher = batcher_of(work, deadline=0.2)
+    work.go_on.clear()
+    results = await asyncio.gather(batcher.submit(1), asyncio.sleep(0.05), return_exceptions=True)
+    assert isinstance(results[0], Unavailable)
+    late = asyncio.create_task(batcher.submit(2))
+    with pytest.raises(Unavailable):
+        await late
+    work.go_on.set()
+    assert await batcher.submit(3) == [6]
+    assert work.batches == [[1], [3]]
+
+
+@in_a_loop
+async def test_batch_whose_callers_have_left_leaves_no_exception_behind(work):
+    left = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: left.append(context["message"]))
+    batcher = batcher_of(work, deadline=0.1)
+    work.go_on.clear()
+    caller = asyncio.create_task(batcher.submit(1))
+    await asyncio.sleep(0)
+    caller.cancel()
+    await asyncio.sleep(0.15)
+    work.go_on.set()
+    assert await batcher.submit(2) == [4]
+    gc.collect()
+    assert left == []
 
 
 # --- The circuit breaker ----------------------------------------------------------------------------------------
@@ -198,7 +271,7 @@ async def test_open_breaker_refuses_all_but_a_probe_and_closes_when_that_succeed
     work.go_on.set()
     assert await probe == [8]
     assert await batcher.submit(6) == [12]
-    assert [line["severity"] for line in logged(capsys)] == ["ERROR", "NOTICE"]
+    assert codes(capsys) == ["42501", "57P01", None]
 
 
 # --- The log ----------------------------------------------------------------------------------------------------
@@ -206,38 +279,69 @@ async def test_open_breaker_refuses_all_but_a_probe_and_closes_when_that_succeed
 
 @pytest.fixture
 def breakers():
+    """Those of clicks, reads and histories, as there are in db.py."""
     faults = FaultLog("The abacus")
-    return [CircuitBreaker("Come back later.", faults) for _ in range(2)]
+    return [CircuitBreaker("Come back later.", faults, writes=writes) for writes in (True, False, False)]
 
 
 def test_fault_is_logged_once_whatever_fails_under_it(breakers, capsys):
     for _ in range(3):
         for breaker in breakers:
-            breaker.failed(transient())
+            breaker.failed(transient(), True)
     assert [line["message"] for line in logged(capsys)] == ["The abacus fails"]
-    for breaker in breakers * 2:
-        breaker.close()
+    for breaker in [*breakers[::-1], *breakers]:
+        breaker.succeeded()
     assert [line["message"] for line in logged(capsys)] == ["The abacus works again"]
 
 
 def test_fault_that_lasts_is_logged_also_after_one_that_does_not(breakers, capsys):
-    breakers[0].failed(transient())
+    breakers[0].failed(transient(), False)
     for breaker in breakers * 2:
-        breaker.failed(lasting())
-    assert [line["sqlstate"] for line in logged(capsys)] == ["57P01", "42501"]
+        breaker.failed(lasting(), True)
+    assert codes(capsys) == ["57P01", "42501"]
 
 
-def test_work_that_nobody_asks_for_again_hides_no_later_fault(breakers, capsys):
-    breakers[0].failed(transient("57014"))
-    breakers[1].failed(transient())
-    breakers[1].close()
-    breakers[1].failed(transient("40001"))
-    assert [line.get("sqlstate") for line in logged(capsys)] == ["57014", None, "40001"]
-
-
-def test_reads_that_go_on_do_not_end_a_fault_of_clicks(breakers, capsys):
-    clicks, reads = breakers
+def test_cause_for_which_clicks_are_given_up_is_logged_also_after_another(breakers, capsys):
+    """A failover that ends read-only, a full disk after a restart: that it was restarted is not what to mend."""
+    breakers[0].failed(transient("57P01"), False)
+    breakers[0].failed(transient("53100"), False)
     for _ in range(3):
-        clicks.failed(transient("25006"))
-        reads.close()
-    assert [line["sqlstate"] for line in logged(capsys)] == ["25006"]
+        breakers[0].failed(transient("53100"), True)
+    assert codes(capsys) == ["57P01", "53100"]
+
+
+def test_works_again_is_not_missing_where_one_kind_is_never_asked_for_again(breakers, capsys):
+    clicks, _, histories = breakers
+    histories.failed(transient("57014"), True)
+    clicks.failed(transient(), True)
+    clicks.succeeded()  # what can write can also read
+    clicks.failed(transient("40001"), False)
+    assert codes(capsys) == ["57014", "57P01", None, "40001"]
+
+
+def test_works_again_is_not_early_where_reads_go_on_and_clicks_fail(breakers, capsys):
+    clicks, reads, _ = breakers
+    for _ in range(3):
+        clicks.failed(transient("25006"), True)
+        reads.failed(transient("25006"), False)
+        reads.succeeded()
+    assert codes(capsys) == ["25006"]
+    clicks.succeeded()
+    assert codes(capsys) == [None]
+
+
+def test_fault_of_reads_alone_ends_when_all_of_them_succeed(breakers, capsys):
+    _, reads, histories = breakers
+    for breaker in (reads, histories):
+        breaker.failed(transient(), True)
+    histories.succeeded()
+    assert codes(capsys) == ["57P01"]
+    reads.succeeded()
+    assert codes(capsys) == [None]
+
+
+def test_next_fault_is_logged_though_it_has_the_same_cause(breakers, capsys):
+    for _ in range(2):
+        breakers[0].failed(lasting(), True)
+        breakers[0].succeeded()
+    assert codes(capsys) == ["42501", None] * 2

@@ -114,6 +114,9 @@ OTHER_WAYS = {  # to name a counter: what is asked, the type of a body, the body
     "NAME": ("/click?NAME=other", None, "", 400),
     "counter": ("/click?counter=other", None, "", 400),
     "name[]": ("/click?name%5B%5D=other", None, "", 400),
+    "id": ("/click?id=17", None, "", 400),
+    "id beside name": ("/click?name=other&id=17", None, "", 400),
+    "return": ("/click?return=https://trusted.example/", None, "", 400),
     "name with a blank": ("/click?name%20=other", None, "", 400),
     "name after an escaped &": ("/click?utm_source=x&amp;name=other", None, "", 400),
     "name and Name": ("/click?name=other&Name=post-1", None, "", 400),
@@ -144,6 +147,12 @@ def test_other_way_to_name_a_counter_is_not_answered_with_the_default_one(shared
     answer = shared.send("GET", f"{path}?{query}")
     check_refused(answer, 400)
     assert f"{path}?name=post-1" in answer.body.decode()
+
+
+def test_value_takes_no_field_that_it_does_not_know(shared):
+    answer = shared.send("GET", "/value?id=17")
+    check_refused(answer, 400)
+    assert "no field 'id', only name" in answer.json()["detail"]
 
 
 LONG = {  # longer than any browser sends: each cost milliseconds

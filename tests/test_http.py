@@ -388,6 +388,12 @@ def test_empty_body_may_have_any_type(shared):
     assert shared.count() == before + 10
 
 
+def test_badge_and_history_take_any_field_that_names_no_counter(shared):
+    for path in ("/badge.svg", "/badge.json", "/history"):
+        assert shared.send("GET", f"{path}?name=other&fresh=17&style=flat&cacheSeconds=60").status == 200
+        assert shared.send("GET", f"{path}?fresh=17").status == 200
+
+
 def test_what_links_pick_up_on_their_way_does_not_matter(shared):
     picked_up = (
         "utm_source=a&utm_campaign=50%off&fbclid=b&gclid=c&GCLID=c&msclkid=d&wbraid=e&mc_cid=f&igsh=g&_ga=h&_=1&v=2"
