@@ -2,7 +2,7 @@
 
 import { Delivery, isCounted, isRefusal, loadModule, request, server, singleKey, urlOf } from "./clicks.js";
 import { applyStyle, BUTTON_STYLE, inspect, listen, sheetOf, showPressed } from "./content.js";
-import { advise, languageOf, notesIn, written } from "./words.js";
+import { advise, adviseForbidden, adviseMissing, languageOf, notesIn, written } from "./words.js";
 
 const MIN_DELAY = 4e3; // ms
 const MAX_DELAY = 60e3; // ms
@@ -114,16 +114,6 @@ class Counters {
     const told = { waiting, refused, forbidden: refused && forbidden, again, missing, unreadable };
     return Object.entries(told).filter(([, number]) => number);
   }
-}
-
-function adviseMissing(name, reason) {
-  const isName = /^[\w.:/-]{1,100}$/.test(name);
-  advise(isName ? `404. The owner of ${server} must add to its settings: COUNTERS=…,${name}` : reason);
-}
-
-function adviseForbidden() {
-  if (self.origin === "null") advise("403. A page without an origin cannot click: serve it, too.");
-  else advise(`403. The owner of ${server} must add to its settings: ALLOWED_ORIGINS=…,${self.origin}`);
 }
 
 function speakerOf({ elements, pressed }) {

@@ -1237,6 +1237,19 @@ def test_form_that_its_page_cancels_or_whose_fields_are_wrong_counts_nothing(fun
     assert page.url.endswith("/post")
 
 
+def test_form_that_a_script_sends_counts_once_whoever_takes_it(function, show, page):
+    show(f"<click-counter>{form(function)}</click-counter>")
+    page.evaluate(
+        """() => { const [form] = document.forms; window.taken = 0;
+        form.addEventListener("submit", (event) => { event.preventDefault(); taken += 1; }); form.requestSubmit(); }"""
+    )
+    expect(count(page)).to_have_text("1")
+    assert (page.evaluate("taken"), function.count("post-1")) == (0, 1)
+    page.evaluate("document.forms[0].onsubmit = () => false; document.forms[0].requestSubmit()")
+    page.wait_for_timeout(200)
+    assert function.count("post-1") == 1
+
+
 def test_translator_and_element_do_not_undo_each_others_text_for_ever(function, show, page):
     page.goto("about:blank")
     show('<click-counter name="post-1">So far: <output></output></click-counter>', None)
