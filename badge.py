@@ -6,35 +6,27 @@ import html
 import re
 import unicodedata
 
-LABEL_LIMIT = 250  # characters
+MAX_LABEL = 250  # characters
 COLORS = {  # as https://github.com/badges/shields/tree/master/badge-maker names them
     "brightgreen": "#4b0", "success": "#4b0", "green": "#67ac09", "yellowgreen": "#95991a", "yellow": "#d8b800",
     "orange": "#ea7233", "important": "#ea7233", "red": "#dd4343", "critical": "#dd4343", "blue": "#007ec6",
     "informational": "#007ec6", "grey": "#555", "gray": "#555", "lightgrey": "#939393", "lightgray": "#939393",
     "inactive": "#939393", "black": "#000", "white": "#fff", "pink": "#e0609f", "purple": "#7d4cc2",
 }  # fmt: skip
-WIDTHS = {  # of Verdana's characters at 11 px: https://github.com/metabolize/anafanafo
-    character: width
-    for characters, width in {
-        "'il": 3.0, "fj ": 3.9, "!t,.": 4.3, "Ir": 4.7, '()-/:;J[]\\|"': 5.0, "csz": 5.8, "?LF": 6.2, "PTYaekovxy": 6.6,
-        "Ebdghnpqu0123456789$*_`{}": 7.0, "ABCKRSVXZ&": 7.6, "DGHNOQU": 8.4, "M#+<=>^w~": 9.0, "Wm@": 10.9, "%": 11.9,
-        "жмфшщыюФМ": 9.0, "ЖШЩЫЮ": 11.9,
-    }.items()
-    for character in characters
-}  # fmt: skip
-WIDE = "\u3000"
+NARROW, BROAD = set(" !'(),-./:;[]fijlrt|"), set("%@MWmwЖШЩЮжшщю")  # of the letters that most labels are written in
 # Flags; skin tones, keycaps and joined ones: https://unicode.org/reports/tr51/#Emoji_Sequences
 EMOJI_SEQUENCE = re.compile(
     "[\U0001f1e6-\U0001f1ff]{2}|.(?:[\U0001f3fb-\U0001f3ff\ufe0f\u20e3\U000e0020-\U000e007f]|\u200d.)+"
 )
+WIDE = "\u3000"  # what stands for an emoji that is a sequence of characters
 UNSHOWN = re.compile("[^ -~\xa0-\ud7ff\ue000-\ufffc\U00010000-\U0010ffff]")  # what XML forbids, and controls
 
 
 def label_of(text: str) -> str:
     """Return the text as a badge can show it; raise ValueError where it is too long."""
-    label = UNSHOWN.sub("", text).strip()
-    if len(label) > LABEL_LIMIT:
-        raise ValueError(f"label can have {LABEL_LIMIT} characters at most.")
+    label = unicodedata.normalize("NFC", UNSHOWN.sub("", text).strip())
+    if len(label) > MAX_LABEL:
+        raise ValueError(f"label can have {MAX_LABEL} characters at most.")
     return label
 
 
@@ -54,8 +46,7 @@ def svg(label: str, message: str, color: str, title: str = "") -> str:
     texts = (_text(label, left / 2, left, "#555") if label else "") + _text(message, left + right / 2, right, color)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right}" height="20" role="img" aria-label="{name}">'
-        f"<title>{name}</title>"
-        f'<clipPath id="r"><rect width="{left + right}" height="20" rx="3"/></clipPath><g clip-path="url(#r)">'
+        f'<title>{name}</title><g clip-path="inset(0 round 3px)">'  # a <clipPath> has an id, which two would share
         f'<rect width="{left}" height="20" fill="#555"/>'
         f'<rect x="{left}" width="{right}" height="20" fill="{color}"/></g>'
         '<g font-family="Verdana,Geneva,DejaVu Sans,sans-serif" font-size="11" text-anchor="middle" '
@@ -64,18 +55,18 @@ def svg(label: str, message: str, color: str, title: str = "") -> str:
 
 
 def _width(text: str) -> int:
-    """Return about how wide the text is, in px: a decomposed letter counts as one, a ligature as its letters."""
-    composed = EMOJI_SEQUENCE.sub(WIDE, unicodedata.normalize("NFC", text))
-    spelt = re.sub("[\ufb00-\U0010ffff]", lambda one: unicodedata.normalize("NFKC", one[0]), composed)
-    return round(max(sum(map(_width_of_one, form)) for form in (composed, spelt)))
+    """Return about how wide the text is, in px."""
+    return round(sum(map(_width_of_one, EMOJI_SEQUENCE.sub(WIDE, text))))
 
 
 def _width_of_one(character: str) -> float:
     if unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0
-    if "\u0d00" <= character <= "\u0d7f":  # Malayalam
-        return 11
-    return WIDTHS.get(character) or (12 if unicodedata.east_asian_width(character) in "WF" else 8)
+    if unicodedata.east_asian_width(character) in "WF":
+        return 12
+    if character.isupper() or not character.isascii():
+        return 10 if character in BROAD else 8
+    return 10 if character in BROAD else 3.8 if character in NARROW else 6.6
 
 
 def _text(text: str, middle: float, width: int, ground: str) -> str:

@@ -125,8 +125,7 @@ class Postgres:
         select name, 0 from unnest({names}::text[]) as given (name)
         where not exists (select from counter where counter.name = given.name)
         order by name limit (select greatest({limit} - count(*), 0) from counter)
-        on conflict do nothing;
-        select name from counter where name = any ({names}::text[])"""
+        on conflict do nothing"""
     READ = "select name, value from counter where name = any ({names}::text[])"
     DAYS = """
         select name, to_char(now() at time zone 'UTC', 'YYYY-MM-DD'), (
@@ -174,8 +173,9 @@ class Postgres:
         existing = {name for name, exists, _ in rows if exists}
         if existing == names or rows[0][2] >= limit:
             return existing
-        rows, _ = await self._query(self.MAKE_COUNTERS.format(names=_array(names - existing), limit=limit))
-        return existing.union(name for (name,) in rows)
+        missing = names - existing
+        await self._query(self.MAKE_COUNTERS.format(names=_array(missing), limit=limit))
+        return existing | (await self.read(missing)).keys()
 
     async def read(self, names: Iterable[str]) -> dict[str, int]:
         """Return the values of those of these counters that exist."""

@@ -7,7 +7,7 @@ export declare class ClickCounter extends HTMLElement {
   /** Only show the count. */
   readonly: boolean;
   /** This visitor counts once, as far as this browser's storage tells. */
-  once: boolean;
+  single: boolean;
   /** How to write the count, like "{} likes" or "{} like|{} likes". */
   format: string;
   /** Also show the clicks of the last 30 days. */
@@ -29,7 +29,7 @@ export interface ClickCounterEvents {
   "click-counter-missing": CustomEvent<{ name: string; reason: string }>;
 }
 
-type ClickCounterProperties = Partial<Pick<ClickCounter, "name" | "readonly" | "once" | "format" | "history">> & {
+type ClickCounterProperties = Partial<Pick<ClickCounter, "name" | "readonly" | "single" | "format" | "history">> & {
   [Event in keyof ClickCounterEvents as `on${Event}`]?: (event: ClickCounterEvents[Event]) => void;
 };
 

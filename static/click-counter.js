@@ -1,82 +1,81 @@
 // <click-counter>: a button and its count, on any page.
 
-import { Delivery, isRefusal, request, server, urlOf } from "./clicks.js";
+import { Delivery, isCounted, isRefusal, loadModule, request, server, singleKey, urlOf } from "./clicks.js";
+import { applyStyle, BUTTON_STYLE, inspect, listen, sheetOf, showPressed } from "./content.js";
+import { advise, languageOf, notesIn, written } from "./words.js";
 
-const SOONEST = 4e3; // ms
-const LATEST = 60e3; // ms
-const NAMES_AT_ONCE = 50;
+const MIN_DELAY = 4e3; // ms
+const MAX_DELAY = 60e3; // ms
+const MAX_NAMES = 50;
 const SPOKEN = 2e3; // ms
 
-const ENGLISH = {
-  lang: "en",
-  like: "Like",
-  clicks: (digits, number) => (number === 1 ? "1 click" : `${digits} clicks`),
-  waiting: (clicks, number) =>
-    `${clicks} ${number === 1 ? "is" : "are"} waiting. Counted as soon as the server can be reached.`,
-  unreadable: () => "The count cannot be read just now.",
-};
+// One bad element never costs another.
+function forEach(elements, act) {
+  for (const element of [...elements]) {
+    try {
+      act(element);
+    } catch (error) {
+      reportError(error);
+    }
+  }
+}
 
 class Counters {
-  #all = new Map();
-  #default = "";
+  #all = new Map(); // by the name that is given; "" is the default counter
   #unreadable = false;
 
-  of(name) {
-    const key = name || this.#default;
-    if (!this.#all.has(key))
-      this.#all.set(key, { name: key, value: null, since: -1, waiting: 0, refused: 0, elements: new Set() });
-    return this.#all.get(key);
+  of(given) {
+    if (!this.#all.has(given))
+      this.#all.set(given, { given, name: given, value: null, since: -1, waiting: 0, refused: 0, elements: new Set() });
+    return this.#all.get(given);
   }
 
   shown() {
     return [...this.#all.values()].filter(({ elements }) => elements.size);
   }
 
-  press(element, counter, name) {
-    const again = element.once && this.isPressed(counter);
+  press(element, counter) {
+    const again = element.single && this.isPressed(counter);
     Object.assign(counter, { pressed: element, refused: 0, again });
     if (again) {
-      if (counter.elements.has(element)) element.tell([]); // spoken once more
+      if (counter.elements.has(element)) element.tell([]);
       this.changed();
-    } else delivery.add(name, element.once && options().keyFor(this.#namesOf(counter)));
+    } else delivery.add(counter.given, element.single);
     return !again;
   }
 
-  isPressed(counter) {
-    const names = this.#namesOf(counter);
-    return options().isCounted(names) || delivery.clicks().some(({ name, once }) => once && names.includes(name));
+  isPressed({ given, name }) {
+    const isWaiting = (click) => click.single && click.name === given;
+    return isCounted(given) || isCounted(name) || delivery.clicks().some(isWaiting);
   }
 
-  // The default counter goes by its name and without.
-  #namesOf({ name }) {
-    return name === this.#default ? [name, ""] : [name];
+  show({ name, value }, started, given) {
+    for (const counter of new Set([this.of(given), this.of(name)])) this.#update(counter, name, value, started);
   }
 
   // Answers overtake one another: a lower count is news only if it was asked for later.
-  show({ name, value }, started, asked) {
-    if (!asked) this.#learnDefault(name);
-    const counter = this.of(name);
+  #update(counter, name, value, started) {
     const { value: before, since } = counter;
     const isNews = value !== before && (value > before || started >= since) && Number.isSafeInteger(value);
-    counter.missing = false;
+    Object.assign(counter, { name, missing: false });
     if (isNews || started >= since) counter.since = performance.now();
     if (!isNews) return;
     counter.value = value;
-    for (const element of [...counter.elements]) element.refresh();
+    forEach(counter.elements, (element) => element.refresh());
     announce(counter, "value", { value });
     poller.hurry();
   }
 
-  miss(name, reason) {
-    const counter = this.of(name);
-    if (!counter.missing) advise(404, name, reason);
+  miss(given, reason) {
+    const counter = this.of(given);
+    if (!counter.missing) adviseMissing(given, reason);
     counter.missing = true;
     announce(counter, "missing", { reason });
   }
 
   counted(click, answer, started) {
     this.show(answer, started, click.name);
-    announce(this.of(answer.name), "counted", { value: answer.value }, true);
+    announce(this.of(click.name), "counted", { value: answer.value }, true);
     poller.hurry();
   }
 
@@ -84,7 +83,7 @@ class Counters {
     const counter = this.of(click.name);
     counter.refused += 1;
     counter.forbidden = status === 403 && server.origin !== location.origin;
-    if (counter.forbidden) advise(403);
+    if (counter.forbidden) adviseForbidden();
     announce(counter, "refused", { reason }, true);
   }
 
@@ -105,29 +104,26 @@ class Counters {
   #tell(counter, waiting) {
     const isNews = waiting !== counter.waiting;
     counter.waiting = waiting;
-    for (const element of counter.elements)
-      element.tell(element === speakerOf(counter) ? this.#sentences(counter) : []);
+    const sentences = this.#sentences(counter);
+    forEach(counter.elements, (element) => element.tell(element === speakerOf(counter) ? sentences : []));
     if (isNews) announce(counter, "waiting", { waiting }, true);
   }
 
-  #sentences({ name, value, waiting, refused, forbidden, again, missing }) {
+  #sentences({ value, waiting, refused, forbidden, again, missing }) {
     const unreadable = value === null && this.#unreadable && !waiting && !missing;
-    const waits = delivery.lacksRoom(name) ? "full" : "waiting";
-    const told = { [waits]: waiting, refused, forbidden: refused && forbidden, again, missing, unreadable };
+    const told = { waiting, refused, forbidden: refused && forbidden, again, missing, unreadable };
     return Object.entries(told).filter(([, number]) => number);
-  }
-
-  #learnDefault(name) {
-    const unnamed = this.#all.get("");
-    this.#default = name;
-    this.#all.delete("");
-    if (this.#all.has(name)) for (const element of unnamed?.elements ?? []) element.rejoin();
-    else if (unnamed) this.#all.set(name, Object.assign(unnamed, { name }));
   }
 }
 
-function advise(...problem) {
-  import("./options.js").then((module) => module.advise(...problem)).catch(() => {});
+function adviseMissing(name, reason) {
+  const isName = /^[\w.:/-]{1,100}$/.test(name);
+  advise(isName ? `404. The owner of ${server} must add to its settings: COUNTERS=…,${name}` : reason);
+}
+
+function adviseForbidden() {
+  if (self.origin === "null") advise("403. A page without an origin cannot click: serve it, too.");
+  else advise(`403. The owner of ${server} must add to its settings: ALLOWED_ORIGINS=…,${self.origin}`);
 }
 
 function speakerOf({ elements, pressed }) {
@@ -142,19 +138,25 @@ function announce(counter, event, more, once) {
 }
 
 class Poller {
-  #delay = SOONEST;
+  #delay = MIN_DELAY;
   #timer;
-  #isAsking = false;
+  #asking;
   #isAsked = true;
   #joining;
 
   start() {
     for (const event of ["visibilitychange", "online"]) addEventListener(event, () => this.#wake(), true);
+    addEventListener("pageshow", ({ persisted }) => {
+      if (!persisted) return;
+      this.#asking = undefined;
+      this.#wake();
+      delivery.resume();
+    });
   }
 
   join(counter) {
     counter.missing = false;
-    this.#isAsked &&= counter.value !== null && performance.now() - counter.since < SOONEST;
+    this.#isAsked &&= counter.value !== null && performance.now() - counter.since < MIN_DELAY;
     this.#joining ??= Promise.resolve().then(() => {
       this.#joining = undefined;
       counters.changed();
@@ -164,14 +166,14 @@ class Poller {
   }
 
   hurry() {
-    this.#delay = SOONEST;
-    if (!this.#isAsking) this.#pollLater();
+    this.#delay = MIN_DELAY;
+    if (!this.#asking) this.#pollLater();
   }
 
   #wake() {
     if (document.hidden) return;
     for (const counter of counters.shown()) counter.missing = false;
-    this.#delay = SOONEST;
+    this.#delay = MIN_DELAY;
     this.#poll();
     delivery.send();
   }
@@ -182,15 +184,18 @@ class Poller {
   }
 
   async #poll() {
-    if (document.hidden || this.#isAsking) return;
+    if (document.hidden || this.#asking) return;
     clearTimeout(this.#timer);
-    this.#isAsking = this.#isAsked = true;
-    this.#delay = Math.min(this.#delay * 1.4, LATEST);
-    const names = counters.shown().flatMap(({ name, missing }) => (missing ? [] : [name]));
-    const groups = names.includes("") ? [[""]] : [];
-    for (const named = names.filter(Boolean); named.length; ) groups.push(named.splice(0, NAMES_AT_ONCE));
-    const areRead = await Promise.all(groups.map(readCounts));
-    this.#isAsking = false;
+    this.#isAsked = true;
+    this.#delay = Math.min(this.#delay * 1.4, MAX_DELAY);
+    const given = counters.shown().flatMap(({ given, missing }) => (missing ? [] : [given]));
+    const groups = given.includes("") ? [[""]] : [];
+    for (const names = given.filter(Boolean); names.length; ) groups.push(names.splice(0, MAX_NAMES));
+    const asking = Promise.all(groups.map(readCounts));
+    this.#asking = asking;
+    const areRead = await asking;
+    if (this.#asking !== asking) return;
+    this.#asking = undefined;
     counters.read(!areRead.includes(false));
     if (this.#isAsked) this.#pollLater();
     else this.#poll();
@@ -200,13 +205,12 @@ class Poller {
 async function readCounts(names) {
   const started = performance.now();
   try {
-    const response = await request("value", names);
-    const answer = await response.json();
+    const { response, answer } = await request("value", names, { cache: "no-store" });
     const isMissing = isRefusal(response) && !names[1];
-    for (const count of isMissing ? [{ name: names[0], value: null, ...answer }] : [answer].flat()) {
-      const { name, value, detail } = count;
-      if (value === null) counters.miss(name, detail ?? `There is no counter ${name}.`);
-      else if (response.ok) counters.show(count, started, names[0]);
+    for (const count of isMissing ? [{ ...answer, value: null }] : [answer].flat()) {
+      const given = names[1] ? count.name : names[0];
+      if (count.value === null) counters.miss(given, count.detail ?? `There is no counter ${given}.`);
+      else if (response.ok) counters.show(count, started, given);
     }
     return response.ok || isMissing;
   } catch {
@@ -215,67 +219,40 @@ async function readCounts(names) {
 }
 
 const HEART = "M12 21 3.4 12.5a5.6 5.6 0 0 1 7.9-7.9l.7.7.7-.7a5.6 5.6 0 0 1 7.9 7.9z";
-const LOOK = (button) => `
-  ${button} {
-    min-block-size: 24px;
-    padding: 0.35em 0.85em;
-    border: 1px solid var(--click-counter-border, color-mix(in srgb, currentColor 50%, transparent));
-    border-radius: var(--click-counter-radius, 99em);
-    background: var(--click-counter-background, transparent);
-    color: var(--click-counter-color, inherit);
-    font: inherit;
-    cursor: pointer;
-    touch-action: manipulation;
-  }
-  ${button}:hover {
-    box-shadow: inset 0 0 0 9em color-mix(in srgb, currentColor 9%, transparent);
-  }
-  ${button}[aria-pressed="true"] {
-    border-color: var(--click-counter-border, currentColor);
-    box-shadow: inset 0 0 0 9em color-mix(in srgb, currentColor 14%, transparent);
-  }
-  @media (forced-colors: active) {
-    ${button}[aria-pressed="true"] {
-      forced-color-adjust: none;
-      background: Highlight;
-      color: HighlightText;
-    }
-  }
-  ${button}:focus-visible {
-    outline: 3px solid var(--click-counter-focus, currentColor);
-    outline-offset: 2px;
-  }`;
-
-const sheet = new CSSStyleSheet();
-sheet.replaceSync(`
+const STYLE = `
   :host {
     display: inline-flex;
     flex-wrap: wrap;
     align-items: baseline;
     gap: 0.25em 0.6em;
   }
-  :host([hidden]), [hidden], :host([readonly]) ::slotted(:is(form, button)) {
+  :host([hidden]), [hidden] {
     display: none !important;
   }
-  ${LOOK("button")}
+  ${BUTTON_STYLE("button")}
   button {
     display: inline-flex;
     align-items: center;
     gap: 0.45em;
+  }
+  button.heart[aria-pressed="true"]:not(:hover) {
+    box-shadow: none;
   }
   :host(:state(waiting)) button {
     border-style: dashed;
   }
   [part="heart"] {
     display: grid;
-    color: var(--click-counter-heart, currentColor);
   }
   svg {
     inline-size: 1.2em;
     fill: transparent;
     stroke: currentColor;
-    stroke-width: 2;
+    stroke-width: 1.5;
     overflow: visible;
+  }
+  [aria-pressed="true"] [part="heart"] {
+    color: var(--click-counter-heart, var(--click-counter-color, #f0384f)); /* 3:1 on white and on black */
   }
   [aria-pressed="true"] svg {
     fill: currentColor;
@@ -287,6 +264,10 @@ sheet.replaceSync(`
     overflow-wrap: anywhere;
     unicode-bidi: plaintext;
   }
+  output.none {
+    min-inline-size: 0;
+    margin-inline-start: -0.45em; /* no gap either */
+  }
   [part="note"] {
     flex-basis: 100%;
     font-size: 0.875em;
@@ -296,29 +277,20 @@ sheet.replaceSync(`
   [part="note"]:empty {
     position: absolute;
   }
-  .unseen {
-    position: absolute;
-    inline-size: 1px;
-    block-size: 1px;
-    clip-path: inset(50%);
-    white-space: nowrap;
-    overflow: hidden;
-  }
-  @media (prefers-reduced-motion: no-preference) {
-    .burst svg {
-      animation: burst 450ms;
-    }
-  }
-  @keyframes burst {
-    30% {
-      transform: scale(0.8);
-    }
-    60% {
-      fill: currentColor;
-      transform: scale(1.35);
-      filter: drop-shadow(0 0 0.3em currentColor);
-    }
-  }`);
+`;
+const READONLY_STYLE = ":host([readonly]) ::slotted(:is(form, button)) { display: none !important }";
+const PAGE_STYLE = ":host { display: contents !important }";
+
+const BURST = {
+  transform: ["none", "scale(0.8)", "scale(1.35)", "none"],
+  fill: ["transparent", "currentColor", "currentColor"],
+};
+const ROLL = { transform: ["translateY(60%)", "none"], opacity: [0, 1] };
+
+function play(element, frames, duration) {
+  if (!matchMedia("(prefers-reduced-motion: reduce)").matches)
+    element.animate(frames, { duration, easing: "ease-out" });
+}
 
 function make(tag, attributes = {}, ...content) {
   const isDrawn = ["svg", "path"].includes(tag);
@@ -328,39 +300,35 @@ function make(tag, attributes = {}, ...content) {
   return element;
 }
 
-function languageOf(element) {
-  const speaking = element.closest("[lang]");
-  const { host } = element.getRootNode();
-  return !speaking && host ? languageOf(host) : (speaking?.lang ?? "");
+// What is in its place keeps the focus.
+function fill(place, nodes) {
+  for (const [index, node] of nodes.entries())
+    if (place.childNodes[index] !== node) place.insertBefore(node, place.childNodes[index] ?? null);
+  while (place.childNodes.length > nodes.length) place.lastChild.remove();
 }
 
 const connected = new Set();
-const modules = {}; // what a plain button does without
+let charts; // history.js
+let chartsDelay = 0; // ms
 
-function need(file) {
-  modules[file] ??= import(file).then(
-    (module) => {
-      modules[file] = module;
-      for (const element of [...connected]) element.refresh();
-      counters.changed();
-    },
-    () => delete modules[file],
-  );
-  return modules[file] instanceof Promise ? undefined : modules[file];
+async function loadCharts() {
+  if (chartsDelay) return;
+  for (chartsDelay = MIN_DELAY; !charts; chartsDelay *= 2) {
+    charts = await loadModule("./history.js").catch(() => new Promise((done) => setTimeout(done, chartsDelay)));
+  }
+  forEach(connected, (element) => element.refresh());
+  counters.changed();
 }
 
-const options = () => need("./options.js");
-
-// It writes nothing outside its shadow before the first answer: a framework may be hydrating.
+// It writes only into its shadow before the first answer: a framework may be hydrating.
 class ClickCounter extends HTMLElement {
-  static observedAttributes = ["name", "readonly", "once", "format", "history"];
+  static observedAttributes = ["name", "readonly", "single", "format", "history"];
   static from = import.meta.url;
 
   #slot = make("slot");
-  #svg = make("svg", { viewBox: "0 0 24 24", "aria-hidden": true }, make("path", { d: HEART }));
-  #label = make("span", { class: "unseen" });
-  #heart = make("span", { part: "heart" }, this.#svg, this.#label);
-  #button = make("button", { part: "button", type: "button" }, this.#heart);
+  #svg = make("svg", { viewBox: "0 0 24 24", role: "img" }, make("path", { d: HEART }));
+  #heart = make("span", { part: "heart" }, this.#svg);
+  #button = make("button", { part: "button", type: "button" });
   #output = make("output", { part: "count", "aria-live": "off" });
   #note = make("span", { part: "note", role: "status" });
   #past = make("div", { part: "history" });
@@ -374,17 +342,10 @@ class ClickCounter extends HTMLElement {
   constructor() {
     super();
     const root = this.attachShadow({ mode: "open" });
-    root.adoptedStyleSheets = [sheet];
+    root.adoptedStyleSheets = [sheetOf(STYLE), sheetOf(READONLY_STYLE)];
     root.append(this.#slot, this.#note);
     this.#slot.addEventListener("slotchange", () => this.#arrange());
-    this.#button.addEventListener("click", (event) => {
-      if (!event.defaultPrevented) this.#press();
-      event.preventDefault(); // inside a link, too
-    });
-    this.#button.addEventListener("auxclick", (event) => event.preventDefault());
-    this.#button.addEventListener("keydown", (event) => {
-      if (event.repeat && event.key === "Enter") event.preventDefault();
-    });
+    listen(this, (name) => this.#press(name));
     new MutationObserver(() => this.#arrange()).observe(this, { childList: true, characterData: true, subtree: true });
   }
 
@@ -413,37 +374,31 @@ class ClickCounter extends HTMLElement {
     counters.changed();
   }
 
-  rejoin() {
-    this.#isNew = true;
-    this.#counter?.elements.delete(this);
-    this.#counter = counters.of(this.#name());
-    this.#counter.elements.add(this);
-    poller.join(this.#counter);
-    this.refresh();
-  }
-
   refresh() {
     this.#arrange();
-    if (this.#counter) this.#updateHistory();
+    if (this.value === null || !this.history) this.#history?.clear();
+    else this.#history?.update(this.#name());
   }
 
   tell(sentences) {
     this.#isNew = false;
     this.#write();
-    const more = this.#isPlain() && sentences.every(([note]) => ENGLISH[note]) ? undefined : options();
-    const isPressed = this.once && more && counters.isPressed(this.#counter);
+    this.#advise();
+    const isPressed = this.single && counters.isPressed(this.#counter);
+    if (this.single && !isPressed) singleKey(this.#counter.given);
     this.#setState("pressed", isPressed);
     this.#setState("waiting", this.#counter.waiting);
-    more?.showPressed(this, this.#button.isConnected ? this.#button : this.#content.button, isPressed);
-    const notes = { ...ENGLISH, ...more?.notesIn(languageOf(this), () => counters.changed()) };
+    this.#setState("missing", this.#counter.missing);
+    showPressed(this, this.#button.isConnected ? this.#button : this.#content.button, isPressed);
+    const notes = notesIn(languageOf(this), () => counters.changed());
     const { lang, dir = "ltr", locale = lang } = notes;
-    for (const place of [this.#note, this.#label]) Object.assign(place, { lang, dir });
+    Object.assign(this.#note, { lang, dir });
+    this.#svg.setAttribute("lang", lang);
+    this.#svg.setAttribute("aria-label", notes.like);
     const text = sentences
-      .filter(([note]) => notes[note])
       .map(([note, number]) => notes[note](notes.clicks(number.toLocaleString(locale), number), number))
       .join(" ");
     if (this.#note.textContent !== text) this.#note.textContent = text;
-    if (this.#label.textContent !== notes.like) this.#label.textContent = notes.like;
     this.#history?.speak(notes.chart, locale);
   }
 
@@ -453,79 +408,74 @@ class ClickCounter extends HTMLElement {
     } catch {}
   }
 
-  // What the page has put inside; until it is looked at it stays as it is.
-  #look() {
-    if (!this.firstElementChild) return { isEmpty: !this.textContent.trim() };
-    const content = need("./content.js");
-    content?.listen(this, (name) => this.#press(name));
-    content?.dress(this, LOOK);
-    return content?.look(this) ?? { hasControl: true, isUnknown: true };
-  }
-
-  #isPlain() {
-    return !modules["./options.js"] && !this.once && !this.format && /^(en|$)/i.test(languageOf(this));
-  }
-
   #name() {
-    return this.getAttribute("name") || this.#content.name || "";
+    return this.name || this.#content.name || "";
   }
 
   #arrange() {
     if (!connected.has(this)) return;
-    this.#content = this.#look();
-    if (!this.history) this.#past.remove();
-    else if (!this.#past.isConnected) this.shadowRoot.append(this.#past);
-    if (this.history) this.#history ??= need("./history.js")?.historyIn(this.#past);
-    if (!this.name && this.#content.isUnknown) return; // its form may name the counter
-    if (counters.of(this.#name()) !== this.#counter) return this.#rename();
-    const isOwn = !this.readonly && !this.#content.hasControl;
-    const place = isOwn ? this.#button : this.shadowRoot;
-    if (!isOwn) this.#button.remove();
-    else if (!this.#button.isConnected) this.shadowRoot.prepend(this.#button);
-    if (this.#slot.parentNode !== place) place.prepend(this.#slot);
-    this.#heart.hidden = !this.#content.isEmpty;
-    if (this.#content.output) this.#output.remove();
-    else if (this.#output.parentNode !== place) place.insertBefore(this.#output, isOwn ? null : this.#note);
+    this.#content = inspect(this);
+    if (counters.of(this.#name()) !== this.#counter) return this.#join();
+    const { isPage, isEmpty, hasControl, output } = this.#content;
+    const isOwn = !this.readonly && !hasControl;
+    const [slot, count] = [!isPage && this.#slot, !output && this.#output];
+    if (isOwn) fill(this.#button, [slot, this.#heart, count].filter(Boolean));
+    const parts = isOwn ? [this.#button] : [slot, count];
+    fill(this.shadowRoot, [...parts, this.#note, this.history && this.#past, isPage && this.#slot].filter(Boolean));
+    this.#heart.hidden = !isEmpty;
+    this.#button.classList.toggle("heart", isEmpty);
+    this.shadowRoot.adoptedStyleSheets[1] = sheetOf(isPage ? PAGE_STYLE : READONLY_STYLE);
+    if (this.firstElementChild && !isPage) applyStyle(this);
+    if (this.history && !charts) loadCharts();
+    if (this.history) this.#history ??= charts?.historyIn(this.#past);
     this.#write();
   }
 
-  #rename() {
-    const isOther = this.#counter;
-    this.rejoin();
+  #join() {
+    const before = this.#counter;
+    before?.elements.delete(this);
+    this.#isNew = true;
+    this.#counter = counters.of(this.#name());
+    this.#counter.elements.add(this);
+    poller.join(this.#counter);
+    this.refresh();
     const { value } = this.#counter;
-    if (isOther && value !== null) announce({ ...this.#counter, elements: [this] }, "value", { value });
+    if (before && value !== null) announce({ ...this.#counter, elements: [this] }, "value", { value });
   }
 
   // What another script writes instead, as translators do, stays until there is other news.
   #write() {
     const { value } = this.#counter;
     const { output: place = this.#output } = this.#content;
-    const more = this.#isPlain() ? undefined : options();
-    if ((this.format && !more) || (this.#isNew && this.#content.output)) return;
-    const text =
-      value === null ? "" : (more?.written(value, this.format || "{}", languageOf(this)) ?? value.toLocaleString());
+    if (this.#isNew && this.#content.output) return;
+    const isBare = value === 0 && place === this.#output && !this.format && !this.readonly;
+    const text = value === null || isBare ? "" : written(value, this.format || "{}", languageOf(this));
+    this.#output.classList.toggle("none", isBare);
     const last = this.#written;
     const at = performance.now();
     const times = text === last.text && at - last.at < SPOKEN ? last.times + 1 : 0;
     if (text === last.text && (!text || place === last.place || times > 9)) return;
     this.#written = { text, place, at, times };
     place.textContent = text;
+    if (last.text && place === this.#output) play(place, ROLL, 200);
   }
 
-  #updateHistory() {
-    if (this.value === null || !this.history) this.#history?.clear();
-    else this.#history?.update(urlOf("history", [this.#name()]));
+  #advise() {
+    if (document.readyState === "loading") return;
+    const { isPage, address, name } = this.#content;
+    const tag = `<click-counter name="${this.#name()}">`;
+    const path = urlOf("click", []);
+    if (isPage) advise(`has no closing tag, and holds the rest of the page. Write ${tag}</click-counter>`, tag);
+    if (this.format && !this.format.includes("{}")) advise("has a format without {}, where the count goes.", tag);
+    if (address && (address.origin + address.pathname !== path || name !== this.#name()))
+      advise(`has a form that clicks at ${address}. Both must name one counter of ${server}`, tag);
   }
 
-  #press(name = this.#name()) {
+  #press(name = this.#content.name ?? "") {
     if (this.readonly) return;
-    const retry = () => setTimeout(() => this.#press(name), modules["./options.js"] ? 0 : SOONEST);
-    if (this.once && !options()) return void modules["./options.js"].then(retry);
-    this.#output.ariaLive = "polite";
-    setTimeout(() => (this.#output.ariaLive = "off"), SPOKEN);
-    this.#button.classList.remove("burst");
-    this.#button.getBoundingClientRect();
-    this.#button.classList.toggle("burst", counters.press(this, counters.of(name), name));
+    this.#output.setAttribute("aria-live", "polite");
+    setTimeout(() => this.#output.setAttribute("aria-live", "off"), SPOKEN);
+    if (counters.press(this, counters.of(this.name || name))) play(this.#svg, BURST, 450);
   }
 }
 
@@ -546,12 +496,17 @@ for (const property of ClickCounter.observedAttributes) {
 const counters = new Counters();
 const delivery = new Delivery(counters);
 const poller = new Poller();
-const there = customElements.get("click-counter");
+const existing = customElements.get("click-counter");
+const { adoptedStyleSheets } = document;
+const isSupported = self.fetch && adoptedStyleSheets && !Object.isFrozen(adoptedStyleSheets);
 
-if (there) {
-  import("./options.js").then(({ warn }) => warn(there.from, import.meta.url));
-} else {
+if (existing) {
+  const both = `is loaded from ${existing.from ?? "elsewhere"} and from ${import.meta.url}`;
+  advise(`${both}. Load it once.`);
+} else if (isSupported) {
   customElements.define("click-counter", ClickCounter);
   delivery.start();
   poller.start();
+} else {
+  advise("needs a newer browser. A form inside works in all.");
 }

@@ -3,7 +3,7 @@
 import { request, server } from "./clicks.js";
 
 const wishes = document.querySelector("#wishes");
-const { name, label, page, format, once, history, colored, background, color } = wishes.elements;
+const { name, label, page, format, single, readonly, history, colored, background, color } = wishes.elements;
 const preview = document.querySelector("#preview");
 const image = document.querySelector("#badge");
 const hints = new Map(["hint", "page-hint", "format-hint"].map((id) => [id, document.getElementById(id).textContent]));
@@ -43,7 +43,8 @@ function isFormat() {
 function attributes() {
   const chosen = [["name", name.value]];
   if (isFormat()) chosen.push(["format", format.value]);
-  for (const { name: attribute, checked } of [once, history]) if (checked) chosen.push([attribute, ""]);
+  for (const { name: attribute, checked } of [readonly.checked ? readonly : single, history])
+    if (checked) chosen.push([attribute, ""]);
   return chosen;
 }
 
@@ -69,20 +70,25 @@ function words() {
   return label.value.trim() || (isPage() ? "Like" : "");
 }
 
-function form() {
-  return `
-    <form method="post" action="${escaped(addressOf("click", { name: name.value }))}">
-      <input type="hidden" name="return" value="${escaped(page.value)}">
-      <button>${escaped(words())}</button>
-    </form>
-  `;
-}
-
-// Inside a <div>, because some Markdown tools tear a form out of a tag that they do not know.
+// The form is around the element, on one line, and each tag is closed: so it survives Markdown, MDX, JSX and WordPress.
 function snippet() {
   const script = `<script type="module" src="${new URL("click-counter.js", server)}"></script>`;
-  const content = isPage() ? form() : escaped(words());
-  return `${script}\n${style()}<div>\n  ${tag()}${content}</click-counter>\n</div>`;
+  if (!isPage() || readonly.checked)
+    return `${script}\n${style()}<div>${tag()}${escaped(words())}</click-counter></div>`;
+  const back = `<input type="hidden" name="return" value="${escaped(page.value)}" />`;
+  const button = `${tag()}<button>${escaped(words())}</button></click-counter>`;
+  const action = escaped(addressOf("click", { name: name.value }));
+  return `${script}\n${style()}<form method="post" action="${action}">${back}${button}</form>`;
+}
+
+// Settings are lists, and deploy.sh replaces them: so what is there is read first.
+function command(site) {
+  const add = (setting, ...entries) => `${setting}="${entries.filter(Boolean).join()}"`;
+  const counters = add("COUNTERS", standard, "$(listed COUNTERS)", name.value);
+  const origins = add("ALLOWED_ORIGINS", "$(listed ALLOWED_ORIGINS)", site);
+  return `export PROJECT_ID=my-project REGION=europe-west1
+listed() { gcloud functions describe click-counter --gen2 --project=$PROJECT_ID --region=$REGION --format="value(serviceConfig.environmentVariables.$1)"; }
+${isListed ? "" : `${counters} `}${origins} ./deploy.sh`;
 }
 
 function showPreview() {
@@ -95,6 +101,7 @@ function showPreview() {
 
 function showLines() {
   const isName = name.checkValidity();
+  isListed = true; // until the server says otherwise
   hint("hint", name.value && !isName, NAME_HINT);
   hint("page-hint", page.value && !isPage(), PAGE_HINT);
   hint("format-hint", format.value && !isFormat(), FORMAT_HINT);
@@ -103,14 +110,19 @@ function showLines() {
   if (isName) writeLines();
 }
 
-function writeLines() {
+function writeLists() {
   const site = isPage() ? new URL(page.value).origin : "https://example.com";
+  write("command", command(site));
+  write("setting", `${isListed ? "" : `COUNTERS=…,${name.value}\n`}ALLOWED_ORIGINS=…,${site}`);
+  for (const part of document.querySelectorAll(".listed")) part.hidden = !isListed;
+}
+
+function writeLines() {
   const text = label.value.trim() || "likes";
   const badge = addressOf("badge.svg", { name: name.value, label: text });
   const policy = ["script-src", "connect-src", "img-src", "form-action"];
   write("snippet", snippet());
-  write("command", `PROJECT_ID=my-project COUNTERS=${name.value} ALLOWED_ORIGINS=${site} ./deploy.sh`);
-  write("setting", `ALLOWED_ORIGINS=${site}`);
+  writeLists();
   write("policy", policy.map((directive) => `${directive} 'self' ${server.origin};`).join("\n"));
   write("html", `<img src="${escaped(badge)}" alt="${escaped(text)}">`);
   write("markdown", `![${text.replace(/[[\]\\]/g, "\\$&")}](${badge})`);
@@ -131,12 +143,9 @@ async function copy({ currentTarget: button }) {
   setTimeout(() => (button.textContent = "Copy"), 2000);
 }
 
-async function defaultName() {
-  const response = await request("value", []);
-  return response.ok ? (await response.json()).name : "";
-}
-
 let timer;
+let isListed = true;
+let standard = ""; // the name of the default counter
 wishes.addEventListener("submit", (event) => event.preventDefault());
 wishes.addEventListener("input", () => {
   clearTimeout(timer);
@@ -146,14 +155,18 @@ preview.addEventListener("click-counter-value", ({ detail }) => {
   image.src = `${addressOf("badge.svg", { name: name.value, label: label.value.trim() || "likes" })}&fresh=${detail.value}`;
 });
 preview.addEventListener("click-counter-missing", ({ detail }) => {
-  hint("hint", true, detail.reason);
-  document.querySelector("#lines").hidden = true;
+  if (!isListed || detail.name !== name.value) return;
+  isListed = false;
+  hint("hint", true, `${detail.reason} The lines below add it.`);
+  writeLists();
 });
 for (const button of document.querySelectorAll("[data-copies]")) button.addEventListener("click", copy);
 wishes.hidden = false;
 name.value = new URLSearchParams(location.search).get("name") ?? "";
-if (!name.value) {
-  const standard = await defaultName().catch(() => "");
-  name.value ||= standard; // unless something has been typed meanwhile
-}
-showLines();
+try {
+  const { response, answer } = await request("value", []);
+  if (response.ok) standard = answer.name;
+  else hint("hint", !name.value, answer.detail);
+} catch {} // the name can be written
+name.value ||= standard; // unless something has been typed meanwhile
+if (name.value) showLines();

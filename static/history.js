@@ -1,6 +1,9 @@
 // The clicks of the last 30 days, as a quiet bar chart: <click-counter history> loads this. Hover, touch and arrow keys
 // tell a day's number; a screen reader gets a sentence and a table. Every number is one that the server gave.
 
+import { request } from "./clicks.js";
+import { sheetOf } from "./content.js";
+
 const DAYS = 30;
 const LOWEST = 10; // clicks that a full bar stands for at least, so that the first ones are seen to add up
 const HEIGHT = 40; // of the drawing, in its own units; a day is 10 wide
@@ -37,7 +40,7 @@ const STYLE = `
     max-inline-size: 24em;
     margin-inline: var(--click-counter-bars-margin, 0);
     color: var(--click-counter-bar, currentColor);
-    touch-action: pan-y;
+    touch-action: pan-y pinch-zoom;
   }
   .chart:focus-visible {
     outline: 2px solid var(--click-counter-focus, currentColor);
@@ -47,7 +50,7 @@ const STYLE = `
     display: block;
     inline-size: 100%;
     block-size: 3em;
-    border-block-end: 1px solid color-mix(in srgb, currentColor 45%, transparent);
+    border-block-end: 1px solid rgb(128 128 128 / 0.6);
     stroke: none;
   }
   rect {
@@ -71,6 +74,14 @@ const STYLE = `
   }
   p {
     margin: 0.4em 0 0;
+  }
+  .unseen {
+    position: absolute;
+    inline-size: 1px;
+    block-size: 1px;
+    clip-path: inset(50%);
+    white-space: nowrap;
+    overflow: hidden;
   }
   @media (prefers-reduced-motion: no-preference) {
     rect {
@@ -147,17 +158,16 @@ function make(tag, attributes = {}, ...content) {
 // Elements of one counter that ask at the same moment share one request.
 const asked = new Map();
 
-function daysOf(url) {
-  if (!(performance.now() - asked.get(url)?.at < AT_ONCE))
-    asked.set(url, { at: performance.now(), days: request(url) });
-  return asked.get(url).days;
+function daysOf(name) {
+  if (!(performance.now() - asked.get(name)?.at < AT_ONCE))
+    asked.set(name, { at: performance.now(), days: readDays(name) });
+  return asked.get(name).days;
 }
 
-async function request(url) {
+async function readDays(name) {
   try {
-    const response = await fetch(url, { cache: "no-cache", signal: AbortSignal.timeout(10e3) });
-    const { days } = await response.json();
-    return response.ok && days.length === DAYS && days;
+    const { response, answer } = await request("history", [name], { cache: "no-cache" });
+    return response.ok && answer.days.length === DAYS && answer.days;
   } catch {
     return false;
   }
@@ -165,7 +175,7 @@ async function request(url) {
 
 class History {
   #place;
-  #url = "";
+  #name; // of the counter that is drawn
   #days = [];
   #chosen = -1; // the day that is asked about
   #asking = false;
@@ -201,9 +211,9 @@ class History {
   }
 
   // Ask for the days again, whenever the count changes, but not more often than every two seconds.
-  async update(url) {
-    if (url !== this.#url) this.clear();
-    this.#url = url;
+  async update(name) {
+    if (name !== this.#name) this.clear();
+    this.#name = name;
     this.#again = true;
     if (this.#asking) return;
     this.#asking = true;
@@ -217,15 +227,15 @@ class History {
       drawn = await this.#ask();
     }
     this.#asking = false;
-    if (!this.#url) return;
+    if (this.#name === undefined) return;
     const pause = drawn ? DAY - (Date.now() % DAY) + Math.random() * 10 * PAUSE : 10 * PAUSE; // after midnight, or soon
-    this.#timer = setTimeout(() => this.#place.isConnected && this.update(this.#url), pause);
+    this.#timer = setTimeout(() => this.#place.isConnected && this.update(this.#name), pause);
   }
 
   async #ask() {
-    const url = this.#url;
-    const days = url && (await daysOf(url));
-    if (!days || url !== this.#url) return false; // what is drawn stays; the count's own note tells what is wrong
+    const name = this.#name;
+    const days = name !== undefined && (await daysOf(name));
+    if (!days || name !== this.#name) return false; // what is drawn stays; the count's own note tells what is wrong
     this.#draw(days);
     return true;
   }
@@ -238,8 +248,8 @@ class History {
   }
 
   clear() {
-    if (!this.#url) return;
-    this.#url = "";
+    if (this.#name === undefined) return;
+    this.#name = undefined;
     this.#again = false;
     clearTimeout(this.#timer);
     this.#days = [];
@@ -263,7 +273,7 @@ class History {
     const { notes } = this.#words;
     for (const part of [this.#chart, this.#text, this.#unseen]) part.lang = notes.lang;
     this.#text.dir = this.#unseen.dir = notes.dir ?? "ltr";
-    this.#chart.ariaLabel = notes.day;
+    this.#chart.setAttribute("aria-label", notes.day);
     this.#choose(this.#chosen);
   }
 
@@ -322,10 +332,7 @@ class History {
   }
 }
 
-const sheet = new CSSStyleSheet();
-sheet.replaceSync(STYLE);
-
 export function historyIn(place) {
-  place.getRootNode().adoptedStyleSheets.push(sheet);
+  place.getRootNode().adoptedStyleSheets.push(sheetOf(STYLE));
   return new History(place);
 }

@@ -1,4 +1,4 @@
-// What the element says, in German. A file like this one and its line in options.js add a language.
+// What the element says, in German. A file like this one and its line in words.js add a language.
 
 const klicks = (digits, number) => (number === 1 ? "1 Klick" : `${digits} Klicks`);
 
@@ -8,8 +8,6 @@ export default {
   clicks: klicks,
   waiting: (clicks, number) =>
     `${clicks} ${number === 1 ? "wartet. Er wird" : "warten. Sie werden"} gezählt, sobald der Server erreichbar ist.`,
-  full: (clicks, number) =>
-    `${clicks} ${number === 1 ? "wartet" : "warten"}. Für einen neuen Zähler ist noch kein Platz.`,
   refused: (clicks, number) => `${clicks} ${number === 1 ? "konnte" : "konnten"} nicht gezählt werden.`,
   forbidden: () => "Diese Website darf die Zahl nur zeigen.",
   again: () => "Das ist schon gedrückt. Es zählt einmal.",

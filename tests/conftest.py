@@ -14,18 +14,23 @@ from typing import NamedTuple
 import pytest
 from pages import Site
 from playwright.sync_api import Browser, Page, sync_playwright
-from servers import COUNTER, Function, Postgres, Tool, today
+from servers import COUNTER, Function, Postgres, today
 from tls import TlsPostgres
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update", action="store_true", help="renew the tracked pictures and tables")
     parser.addoption("--soak", metavar="MINUTES", help="also torture it for so long")
+    parser.addoption("--browsers", action="store_true", help="run the tests of all browsers, and no others")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--soak"):
-        items[:] = [item for item in items if item.name != "test_soak"]
+    browsers, soak = config.getoption("--browsers"), config.getoption("--soak")
+    items[:] = [
+        item
+        for item in items
+        if (item.path.name == "test_browsers.py") == browsers and (soak or item.name != "test_soak")
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -87,11 +92,6 @@ def on_sqlite(tmp_path: Path) -> Database:
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest) -> Database:
     return request.getfixturevalue(f"on_{request.param}")
-
-
-@pytest.fixture
-def tool(database: Database) -> Tool:
-    return Tool(database.url)
 
 
 @pytest.fixture

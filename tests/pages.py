@@ -14,7 +14,7 @@ PICTURES = ROOT / "tests" / "pictures"
 ICON = "<link rel=icon href=data:,>"  # so that the browser asks for none
 LIKE = '<click-counter name="post-1">Like</click-counter>'
 HEART = '<click-counter name="post-1"></click-counter>'
-ONCE = '<click-counter name="post-1" once></click-counter>'
+SINGLE = '<click-counter name="post-1" single></click-counter>'
 
 
 class Site:
@@ -66,6 +66,12 @@ def button(page: Page, index: int = 0) -> Locator:
 
 def count(page: Page, index: int = 0) -> Locator:
     return element(page, index).locator("[part=count]")
+
+
+def has_value(page: Page, index: int = 0) -> None:
+    """Wait until the element knows its count: a button alone does not show that it is 0."""
+    known = "(index) => Number.isInteger(document.querySelectorAll('click-counter')[index]?.value)"
+    wait_for(page, lambda: page.evaluate(known, index))
 
 
 def own_output(page: Page) -> Locator:

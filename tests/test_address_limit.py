@@ -1,25 +1,23 @@
 """CLICKS_PER_MINUTE: how many clicks of one address are counted, on one instance."""
 
 import itertools
+import socket
 import time
 
 import pytest
-from servers import COUNTER, HTML, Client, new_key
+from servers import COUNTER, HTML, new_key
 
 import main
 
 
 @pytest.fixture
-def early():
-    """Begin early in a minute, so that a test's clicks are all in the same."""
+def limited(start, on_sqlite):
+    """A function with a small limit, early in a minute, so that a test's clicks are all in the same."""
+    function = start(on_sqlite.url, CLICKS_PER_MINUTE="3", COUNTERS="hello-world-button,other")
     rest = 60 - time.time() % 60
-    if rest < 15:
+    if rest < 8:
         time.sleep(rest + 0.1)
-
-
-@pytest.fixture
-def limited(early, start, on_sqlite):
-    return start(on_sqlite.url, CLICKS_PER_MINUTE="3", COUNTERS="hello-world-button,other")
+    return function
 
 
 def click(function, address=None, path="/click", **headers):
@@ -53,28 +51,6 @@ def test_visitor_of_a_form_gets_a_page_that_says_to_try_again(limited):
     assert "Retry-After" in answer.headers
 
 
-SAME = {
-    "last entry": ["203.0.113.7", "198.51.100.1, 203.0.113.7", "a, b,203.0.113.7 ", "203.0.113.7"],
-    "IPv4 in IPv6": ["203.0.113.7", "::ffff:203.0.113.7", "::FFFF:cb00:7107", "203.0.113.7"],
-    "IPv6 network": ["2001:db8:1:2::1", "2001:db8:1:2:ffff::", "2001:0DB8:0001:0002::5", "2001:db8:1:2::1"],
-}
-
-
-@pytest.mark.parametrize("addresses", SAME.values(), ids=SAME)
-def test_addresses_that_are_one(limited, addresses):
-    assert statuses(limited, *addresses) == [200, 200, 200, 429]
-
-
-def test_addresses_that_are_not(limited):
-    others = ["203.0.113.7", "203.0.113.8", "2001:db8:1:2::1", "2001:db8:1:3::1", "0.0.0.1", "0.0.0.0", "::1"]
-    assert statuses(limited, *others * 3) == [200] * 21
-
-
-def test_what_is_no_address_has_no_limit(limited):
-    for address in (None, "", "unknown", "203.0.113.7:443", "256.1.1.1", "203.0.113.7, ", "a" * 9000, "\xe9"):
-        assert (address, statuses(limited, *[address] * 5)) == (address, [200] * 5)
-
-
 def test_only_clicks_count(limited):
     address = {"X-Forwarded-For": "203.0.113.7"}
     for _ in range(5):
@@ -85,13 +61,19 @@ def test_only_clicks_count(limited):
     assert statuses(limited, *["203.0.113.7"] * 4) == [200, 200, 200, 429]
 
 
-@pytest.mark.parametrize(("setting", "counted"), [("0", 700), (None, 600)])
-def test_default_and_no_limit(early, start, on_sqlite, setting, counted):
-    function = start(on_sqlite.url, **{} if setting is None else {"CLICKS_PER_MINUTE": setting})
-    client = Client(function.port)
-    answers = [client.send("POST", "/click", {"X-Forwarded-For": "203.0.113.7"}).status for _ in range(700)]
-    client.connection.close()
-    assert answers == [200] * counted + [429] * (700 - counted)
+@pytest.mark.parametrize("lines", [["203.0.113.7", "junk"], ["junk", "203.0.113.7"], ["a", "b"]])
+def test_two_headers_get_nobody_past_the_limit(shared, lines):
+    before = shared.count()
+    request = "POST /click HTTP/1.1\r\nHost: x\r\n" + "".join(f"X-Forwarded-For: {line}\r\n" for line in lines)
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=8) as connection:
+        connection.sendall(f"{request}\r\n".encode())
+        assert b" 400 " in connection.recv(65536).partition(b"\r\n")[0]
+    assert shared.count() == before
+
+
+def test_without_a_limit_headers_do_not_matter(start, on_sqlite):
+    function = start(on_sqlite.url, CLICKS_PER_MINUTE="0")
+    assert statuses(function, *["203.0.113.7"] * 5, "203.0.113.7, junk") == [200] * 6
 
 
 def test_no_address_is_stored_or_logged(limited, on_sqlite, tmp_path):
@@ -107,18 +89,55 @@ def test_no_address_is_stored_or_logged(limited, on_sqlite, tmp_path):
 @pytest.fixture
 def clock(monkeypatch):
     """The time that main.py sees, in a list of one."""
-    now = [1_700_000_040.0]  # 40 s past a full minute
+    now = [1_700_000_080.0]  # 40 s past a full minute
     monkeypatch.setattr("main.time.time", lambda: now[0])
     return now
 
 
 def passes(limit, address):
+    """Whether a click of this address passes, or else in how many seconds one will."""
     try:
-        limit.check({"x-forwarded-for": address})
+        limit.check([] if address is None else [address])
     except main.Problem as problem:
         assert problem.status == 429
         return int(problem.headers["Retry-After"])
     return True
+
+
+def test_limit_is_that_of_the_settings():
+    assert main.settings_from({}).clicks_per_minute == 600
+    assert main.settings_from({"CLICKS_PER_MINUTE": "5"}).clicks_per_minute == 5
+
+
+SAME = {
+    "last entry": ["203.0.113.7", "198.51.100.1, 203.0.113.7", "a, b,203.0.113.7 "],
+    "IPv4 in IPv6": ["203.0.113.7", "::ffff:203.0.113.7", "::FFFF:cb00:7107"],
+    "IPv6 network": ["2001:db8:1:2::1", "2001:db8:1:2:ffff::", "2001:0DB8:0001:0002::5"],
+    "port": ["203.0.113.7", "203.0.113.7:51234", "a, 203.0.113.7:443"],
+    "port of IPv6": ["2001:db8:1:2::1", "[2001:db8:1:2::1]", "[2001:db8:1:2::7]:51234"],
+    "port of IPv4 in IPv6": ["203.0.113.7", "[::ffff:203.0.113.7]:51234"],
+}
+
+
+@pytest.mark.parametrize("addresses", SAME.values(), ids=SAME)
+def test_addresses_that_are_one(clock, addresses):
+    limit = main.AddressLimit(len(addresses))
+    assert [passes(limit, address) for address in addresses] == [True] * len(addresses)
+    assert passes(limit, addresses[0]) == 20
+
+
+def test_addresses_that_are_not(clock):
+    limit = main.AddressLimit(1)
+    for address in ("203.0.113.7", "203.0.113.8", "2001:db8:1:2::1", "2001:db8:1:3::1", "0.0.0.1", "0.0.0.0", "::1"):
+        assert passes(limit, address) is True
+        assert passes(limit, address) == 20
+
+
+def test_what_is_no_address_has_no_limit(clock):
+    limit = main.AddressLimit(1)
+    junk = ("", "unknown", "256.1.1.1", "203.0.113.7, ", "203.0.113.7:x", "203.0.113.7:123456", "[", "a" * 9000, "\xe9")
+    for address in (None, *junk):
+        assert [passes(limit, address) for _ in range(3)] == [True] * 3
 
 
 def test_next_minute_begins_anew(clock):
@@ -133,16 +152,28 @@ def test_next_minute_begins_anew(clock):
     assert passes(limit, "203.0.113.7") == 60
 
 
-def test_flood_of_addresses_costs_bounded_memory_and_new_ones_pass(clock):
+def flood(limit, addresses):
+    """Click once from each address, and return how many of the clicks passed."""
+    return sum(passes(limit, address) is True for address in addresses)
+
+
+def test_network_with_more_addresses_than_are_kept_is_limited_as_one(clock):
+    limit = main.AddressLimit(2)
+    assert flood(limit, (f"2001:db8:1:{part:x}::1" for part in range(10_100))) == 10_002
+    assert passes(limit, "2001:db8:1:0::5") is True  # kept, and has its second click
+    for other in ("2001:db8:2::1", "2001:db8:3::1", "203.0.113.7", "203.0.114.7"):
+        assert [passes(limit, other) for _ in range(3)] == [True, True, 20]
+
+
+def test_flood_of_addresses_costs_bounded_memory_and_other_networks_pass(clock):
     limit = main.AddressLimit(1)
-    addresses = [f"10.0.{a}.{b}" for a, b in itertools.product(range(60), range(250))]
-    assert {passes(limit, address) for address in addresses} == {True}
-    assert len(limit.clicks) == 10_000
-    assert passes(limit, addresses[0]) is not True
-    limit.limit = 3
-    assert [passes(limit, addresses[0]) is True for _ in range(3)] == [True, True, False]  # still counted
-    limit.limit = 1
-    assert passes(limit, addresses[-1]) is True
+    networks = [f"10.{a}.{b}.7" for a, b in itertools.product(range(200), range(250))]
+    assert flood(limit, networks) > 20_000
+    assert sum(map(len, limit.clicks)) <= 30_000
+    assert passes(limit, networks[0]) == 20  # an address that is kept
+    assert passes(limit, networks[-1]) == 20  # one whose /16 is
+    assert passes(limit, "203.0.113.7") is True
+    assert passes(limit, "2001:db8::1") is True
     clock[0] += 60
-    assert passes(limit, addresses[0]) is True
-    assert len(limit.clicks) == 1
+    assert passes(limit, networks[0]) is True
+    assert sum(map(len, limit.clicks)) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -30,10 +31,11 @@ from servers import (
     wait_until,
 )
 
-import main
+from batch import PROBE_PAUSE
 
 NAMES = ["a", "b"]
 CLIENTS = 8
+WHERE_IT_LISTENS = ("The counter is at", "It listens on")  # how its output begins
 
 
 class Load:
@@ -175,8 +177,8 @@ def survives(on_postgres, start, table):
 
 
 def logged(function):
-    """The structured lines in a function's log."""
-    return [json.loads(line) for line in function.output().splitlines() if line.startswith("{")]
+    """The lines in a function's log that say that something is wrong; each of them must be structured."""
+    return [json.loads(line) for line in function.output().splitlines() if not line.startswith(WHERE_IT_LISTENS)]
 
 
 # --- The database dies ------------------------------------------------------------------------------------------
@@ -214,15 +216,23 @@ def test_backends_signalled(survives, postgres, on_postgres, what, function):
     assert survives(what, fault).errors == 0
 
 
-def test_read_only_after_a_failover(survives, postgres, on_postgres):
-    def read_only(on):
-        postgres.sql("postgres", f"alter database {on_postgres.name} set default_transaction_read_only = {on}")
+@pytest.fixture
+def read_only(postgres, on_postgres):
+    """Make the database read-only, or writable again."""
 
-    def fault():
-        read_only("on")
+    def make(on):
+        setting = "default_transaction_read_only"
+        postgres.sql("postgres", f"alter database {on_postgres.name} set {setting} = {'on' if on else 'off'}")
         postgres.sql("postgres", f"select pg_terminate_backend(pid) {backends_of(on_postgres)}")
+
+    return make
+
+
+def test_read_only_after_a_failover(survives, read_only):
+    def fault():
+        read_only(True)
         time.sleep(2)
-        read_only("off")
+        read_only(False)
 
     assert survives("read-only for 2 s, as after a failover", fault).errors == 0
 
@@ -246,38 +256,115 @@ def test_too_many_connections(survives, postgres, on_postgres):
     survives("too many connections for 2 s", fault)
 
 
+class SmallDisk:
+    """A tablespace on a disk of its own, which is full when it is told to be."""
+
+    def __init__(self, postgres, megabytes):
+        self.folder = postgres.folder / "small"
+        self.megabytes = megabytes
+        self.folder.mkdir()
+        self._mount("-t", "tmpfs", "-o", f"size={megabytes}m,mode=777", "tmpfs")
+        (self.folder / "space").mkdir(mode=0o777)
+        if postgres.user:
+            shutil.chown(self.folder / "space", postgres.user)
+
+    def _mount(self, *arguments):
+        subprocess.run(["mount", *arguments, self.folder], check=True, capture_output=True, text=True)
+
+    def fill(self):
+        disk = os.statvfs(self.folder)
+        self._mount("-o", f"remount,size={(disk.f_blocks - disk.f_bfree) * disk.f_frsize}")
+
+    def free(self):
+        self._mount("-o", f"remount,size={self.megabytes}m")
+
+    def remove(self):
+        subprocess.run(["umount", self.folder], check=True)
+        self.folder.rmdir()
+
+
 @pytest.fixture
-def tiny(postgres, on_postgres):
-    """The database on a disk of 16 MB, where the machine lets us make one."""
-    folder = postgres.folder / "tiny"
-    folder.mkdir(exist_ok=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=777", "tmpfs", folder], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"no small disk here: {mounted.stderr.decode()}")
-    (folder / "space").mkdir(mode=0o777)
-    if postgres.user:
-        shutil.chown(folder / "space", postgres.user)
-    postgres.sql("postgres", f"create tablespace tiny location '{folder / 'space'}'")
-    postgres.sql("postgres", f"alter database {on_postgres.name} set tablespace tiny")
-    yield folder
+def disk(postgres, on_postgres):
+    """The small disk on which the database is."""
+    try:
+        disk = SmallDisk(postgres, megabytes=2000)
+    except (subprocess.CalledProcessError, OSError) as error:
+        pytest.skip(f"no disk can be mounted here: {getattr(error, 'stderr', error)}")
+    postgres.sql("postgres", f"create tablespace small location '{disk.folder}/space'")
+    postgres.sql("postgres", f"alter database {on_postgres.name} set tablespace small")
+    yield disk
+    disk.free()
+    if postgres.process.poll() is not None:
+        postgres.start()
     postgres.sql("postgres", f"drop database {on_postgres.name} with (force)")
-    postgres.sql("postgres", "drop tablespace tiny")
-    subprocess.run(["umount", folder], check=True)
+    postgres.sql("postgres", "drop tablespace small")
+    disk.remove()
 
 
-def test_disk_full(survives, tiny, on_postgres, start):
+def test_disk_full(survives, disk, on_postgres, start):
     function = start(on_postgres.url, COUNTERS="a,b")
 
     def fault():
-        filler = tiny / "filler"
-        with suppress(OSError), filler.open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(4096))
+        disk.fill()
         wait_until(lambda: [line for line in logged(function) if line.get("sqlstate") == "53100"])
         time.sleep(1)
-        filler.unlink()
+        disk.free()
 
     survives("disk full", fault, [function])
+
+
+def put_keys(database, number, expires):
+    """Put at least so many keys into the table, until its last page has no room for another one."""
+    key = f"select lpad(n::text, 36, '0'), 'old', {expires} + n from generate_series({{}}, {{}}) as n"
+    database.sql(f"insert into click {key.format(1, number)}")
+    database.sql("vacuum click")  # which makes the maps of free space that it needs later
+    place = "(ctid::text::point)"
+    [(per_page,)] = database.sql(f"select max({place}[1]) from click where {place}[0] = 1")
+    while database.sql(f"insert into click {key.format(number + 1, number + 1)} returning {place}[1]") != [(per_page,)]:
+        number += 1
+
+
+def health(function):
+    return function.send("GET", "/health").status
+
+
+def test_full_disk_recovers_by_deleting_expired_keys(disk, on_postgres, start):
+    function = start(on_postgres.url)
+    function.click()
+    put_keys(on_postgres, 25_000, expires=0)
+    disk.fill()
+    wait_until(lambda: function.click() and not on_postgres.keys("old"))
+    on_postgres.sql("vacuum click")  # as autovacuum does within a minute
+    wait_until(lambda: (function.click().status, health(function)) == (200, 200))
+    began, ended = logged(function)
+    assert (began["sqlstate"], ended["severity"]) == ("53100", "NOTICE")
+    assert "expired keys are being deleted" in began["reason"]
+
+
+def test_health_says_503_while_the_disk_is_full(disk, on_postgres, start):
+    function = start(on_postgres.url)
+    function.click()
+    put_keys(on_postgres, 1000, expires=time.time())
+    disk.fill()
+    assert health(function) == 503
+    assert function.count() == 1
+    disk.free()
+    wait_until(lambda: health(function) == 200)
+    assert [line.get("sqlstate") for line in logged(function)] == ["53100", None]
+
+
+def test_health_says_503_while_the_database_is_read_only(on_postgres, read_only, start):
+    function = start(on_postgres.url)
+    function.click()
+    read_only(True)
+    wait_until(lambda: health(function) == 503)
+    assert function.count() == 1
+    read_only(False)
+    wait_until(lambda: health(function) == 200)
+    assert function.click().value == 2
+    *causes, ended = logged(function)
+    assert causes[-1]["sqlstate"] == "25006"
+    assert ended["severity"] == "NOTICE"
 
 
 def test_deadlock_with_somebody_else(on_postgres, postgres, start):
@@ -382,6 +469,30 @@ def test_batch_is_one_round_trip_on_one_connection(proxied):
     assert proxy.round_trips == before + 50
 
 
+def test_flood_of_health_checks_writes_about_once_a_second(proxied):
+    function, proxy = proxied
+    function.click("a")
+    before, started = proxy.marked, time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: health(function), range(400))) == {200}
+    # Those who arrive while one write is under way share the next one.
+    assert 1 <= proxy.marked - before <= 2 * (time.monotonic() - started + 1)
+
+
+def test_connect_that_timed_out_does_not_fail_the_next_click(postgres, on_postgres, start):
+    proxy = Proxy(postgres.port, marker=b"")
+    function = start(postgres.url(on_postgres.name, proxy.port))
+    proxy.fault = "silence before"  # from the first byte on
+    assert function.click().status == 503
+    [worker] = children(function.process.pid)
+    wait_until(lambda: proxy.port not in [at.raddr.port for at in worker.net_connections("tcp") if at.raddr])
+    proxy.fault = None
+    time.sleep(1.5 * PROBE_PAUSE)
+    assert function.click().status == 200
+    assert [line.get("sqlstate") for line in logged(function)] == ["TimeoutError", None]
+    proxy.close()
+
+
 LONG_NAMES = [f"a{number:099}" for number in range(3000)]
 
 
@@ -430,13 +541,50 @@ def test_reply_that_trickles_for_longer_than_its_time_is_given_up_as_a_whole(tri
     wait_until(lambda: read_long_names(function).status == 200)
 
 
-def test_message_stays_small_however_many_names_are_asked_for_at_once(trickling):
+def test_message_stays_small_however_many_counts_are_asked_for_at_once(trickling):
     function, proxy = trickling
     proxy.pieces = (100_000, 0.2)
     with ThreadPoolExecutor(30) as pool:
         answers = list(pool.map(lambda number: read_long_names(function, 99 * number), range(30)))
     assert {answer.status for answer in answers} == {200}
-    assert proxy.largest < 100_000
+    assert proxy.largest < 74_000
+
+
+@pytest.fixture
+def waiting(trickling, on_postgres, postgres):
+    """Send requests while a lock holds up the first one of them; return their statuses."""
+    function, _ = trickling
+
+    def statuses(requests):
+        clients = [Client(function.port) for _ in requests]
+        with postgres.connected(on_postgres.name) as other:
+            rows(other, "begin; lock table counter in access exclusive mode")
+            for client, request in zip(clients, requests, strict=True):
+                client.connection.request(*request)
+                if client is clients[0]:
+                    wait_for_lock(on_postgres)
+            for _ in range(2):  # after these the function has read all that was sent before
+                assert function.send("GET", "/").status == 200
+            rows(other, "rollback")
+        found = [client.connection.getresponse().status for client in clients]
+        for client in clients:
+            client.connection.close()
+        return found
+
+    return statuses
+
+
+def test_those_who_read_all_that_they_may_shut_out_nobody(waiting):
+    all_they_may = [("GET", "/value?" + "&".join(f"name=a{by}-{of}" for of in range(100))) for by in range(80)]
+    assert waiting([*all_they_may, ("GET", "/value"), ("GET", "/health"), ("POST", "/click")]) == [200] * 83
+
+
+def test_message_stays_small_however_many_counters_are_clicked_at_once(waiting, trickling):
+    keyed = {"Idempotency-Key": new_key()}
+    clicks = [("POST", f"/click?name={name}", None, keyed) for name in LONG_NAMES[99:549]]
+    assert waiting([("POST", "/click?name=b"), *clicks]) == [200] * 451
+    _, proxy = trickling
+    assert 50_000 < proxy.largest < 74_000
 
 
 @pytest.mark.parametrize("ended_by", ["idle_session_timeout", "an administrator"])
@@ -454,14 +602,13 @@ def test_connection_that_ends_while_it_is_idle_is_no_fault(on_postgres, start, e
     assert logged(function) == []
 
 
-def test_connection_that_ends_just_as_a_click_is_sent_is_no_fault(postgres, on_postgres, start):
+def test_connection_that_ends_just_as_a_click_is_sent_costs_no_click(postgres, on_postgres, start):
     proxy = Proxy(postgres.port)
     function = start(postgres.url(on_postgres.name, proxy.port) + "?sslmode=disable")
     for expected in range(1, 6):
         assert function.click().value == expected
         proxy.fault = "expire before"
     assert proxy.hits == 4
-    assert logged(function) == []
     proxy.close()
 
 
@@ -565,7 +712,7 @@ def test_log_names_why_the_server_ended_a_connection(on_postgres, postgres, star
 # --- The database stays away ------------------------------------------------------------------------------------
 
 
-def test_database_away_for_30_seconds(postgres, on_postgres, start, page, table):
+def test_database_away_for_12_seconds(postgres, on_postgres, start, page, table):
     function = start(on_postgres.url)
     page.goto(function.url)
     page.get_by_text("(0x)").wait_for()
@@ -578,7 +725,7 @@ def test_database_away_for_30_seconds(postgres, on_postgres, start, page, table)
     assert 4 < time.monotonic() - away < 8
     assert function.send("GET", "/value").status == 503  # so have the reads
     refusals = 0
-    while time.monotonic() - away < 30:
+    while time.monotonic() - away < 12:
         started = time.monotonic()
         answer = function.click()
         assert answer.status == 503
@@ -597,26 +744,31 @@ def test_database_away_for_30_seconds(postgres, on_postgres, start, page, table)
     page.get_by_text("(3x)").wait_for(timeout=70_000)
     assert on_postgres.values() == {COUNTER: 3}
     page.errors.clear()
-    assert [line["severity"] for line in logged(function)] == ["ERROR", "NOTICE"]  # not one for each click
+    *causes, end = logged(function)
+    codes = [line["sqlstate"] for line in causes]
+    assert len(set(codes)) == len(codes) <= 3  # not one for each click
+    assert "ConnectionRefusedError" in codes
+    assert (end["severity"], end["message"]) == ("NOTICE", "The database works again")
     table["away"] = (
-        f"| Postgres away for 30 s, three clicks in an open page | 3 | 3 | {refusals + 1} | {recovered:.1f} |\n"
+        f"| Postgres away for 12 s, three clicks in an open page | 3 | 3 | {refusals + 1} | {recovered:.1f} |\n"
     )
 
 
-def test_health_does_not_wait_as_long_as_a_read(proxied):
+def test_black_hole_is_answered_in_time_and_leaves_one_line_in_the_log(proxied):
     function, proxy = proxied
-    assert function.send("GET", "/health").status == 200
+    function.click("a")
     proxy.fault = "silence before"
     with ThreadPoolExecutor() as pool:
         click = pool.submit(function.click, "a")
         wait_until(lambda: proxy.hits)
         started = time.monotonic()
         assert function.send("GET", "/health").status == 503
-        assert time.monotonic() - started < 4  # a read is tried again for 5 s
-        assert main.HEALTH_TIME < 2  # seconds; a busy machine may add to them
-        assert click.result().status in (200, 503)
+        assert time.monotonic() - started < 8
+        assert click.result().status == 503
     proxy.fault = None
     wait_until(lambda: function.send("GET", "/health").status == 200)
+    began, ended = logged(function)
+    assert (began["severity"], ended["severity"]) == ("ERROR", "NOTICE")
 
 
 # --- The function stops -----------------------------------------------------------------------------------------
@@ -688,11 +840,11 @@ def test_transaction_mode_pooler(survives, postgres, on_postgres, pooler, start)
 # --- The soak, only when it is asked for ------------------------------------------------------------------------
 
 
-def test_soak(request, postgres, on_postgres, start, proxied):
+def test_soak(request, postgres, on_postgres, disk, start, proxied, read_only):
     """All of it at random, for as many minutes as --soak says."""
     minutes = float(request.config.getoption("--soak"))
     through, proxy = proxied
-    functions = [through, start(on_postgres.url, COUNTERS="a,b")]
+    direct = start(on_postgres.url, COUNTERS="a,b")
     chance = random.Random(1)
 
     def restart(sent):
@@ -700,18 +852,34 @@ def test_soak(request, postgres, on_postgres, start, proxied):
         time.sleep(chance.random() * 2)
         postgres.start()
 
+    def until_health_is(status):
+        wait_until(lambda: direct.send("GET", "/health").status == status, seconds=30)
+
+    def read_only_for_a_while():
+        read_only(True)
+        until_health_is(503)
+        read_only(False)
+        until_health_is(200)
+
+    def disk_full_for_a_while():
+        disk.fill()
+        time.sleep(chance.random() * 6)
+        disk.free()
+
     faults = [
         lambda: restart(signal.SIGKILL),
         lambda: restart(signal.SIGINT),
         lambda: postgres.sql("postgres", f"select pg_terminate_backend(pid) {backends_of(on_postgres)}"),
         lambda: postgres.sql("postgres", f"select pg_cancel_backend(pid) {backends_of(on_postgres)}"),
+        read_only_for_a_while,
+        disk_full_for_a_while,
         *(
             lambda how=how, moment=moment: misbehave(proxy, f"{how} {moment}", proxy.hits + 1)
             for how in ("reset", "close", "silence")
             for moment in ("before", "after")
         ),
     ]
-    load = Load(functions)
+    load = Load([through, direct])
     number = 0
     with load.running():
         end = time.monotonic() + 60 * minutes
@@ -720,10 +888,13 @@ def test_soak(request, postgres, on_postgres, start, proxied):
             number += 1
             time.sleep(chance.random() * 3)
     load.check(on_postgres)
+    for function in (through, direct):
+        logged(function)
     clicks = sum(load.clicks.values())
     told = (
         f"In {minutes:g} minutes there were {number:,} faults. {clicks:,} clicks were answered, and each was counted\n"
-        f"once; clients saw {load.errors:,} errors, and sent those clicks again.\n"
+        f"once; clients saw {load.errors:,} errors, and sent those clicks again. The slowest answer took\n"
+        f"{load.slowest:.1f} s.\n"
     )
     print(told)
     if request.config.getoption("--update"):

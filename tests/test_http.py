@@ -3,13 +3,15 @@
 import gzip
 import hashlib
 import html
+import re
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
 
 import pytest
-from servers import COUNTER, HTML, ROOT, new_key, wait_until
+from servers import COUNTER, HTML, ROOT, Function, new_key, wait_until
 
+FORM = {**HTML, "Content-Type": "application/x-www-form-urlencoded"}
 SVG = ".//{http://www.w3.org/2000/svg}"
 
 
@@ -250,8 +252,19 @@ def check_picture(answer, status, words, detail):
     assert svg.get("aria-label") == svg.find(SVG + "title").text == detail
 
 
-def test_badge_that_cannot_be_made_is_a_picture_that_says_so(shared, start):
-    away = start("postgres://u:p@127.0.0.1:9/d")
+@pytest.fixture(scope="module")
+def away(tmp_path_factory):
+    """A function whose database is not there."""
+    settings = {
+        "DATABASE_URL": "postgres://nobody:secret@127.0.0.1:9/nothing",
+        "ALLOWED_ORIGINS": "https://trusted.example",
+    }
+    function = Function(settings, tmp_path_factory.mktemp("away") / "log").started()
+    yield function
+    function.stop()
+
+
+def test_badge_that_cannot_be_made_is_a_picture_that_says_so(shared, away):
     for headers in ({}, HTML, {"Accept": "image/avif,image/webp,image/svg+xml,*/*;q=0.8"}):
         answer = shared.send("GET", "/badge.svg?name=unknown", headers)
         check_picture(answer, 404, "not found", "There is no counter unknown. Its name must be listed in COUNTERS.")
@@ -300,8 +313,6 @@ WIDTHS = {  # what takes as much room as what
     "accent on nothing that composes": ("x\u0301", "x"),
     "zero width": ("a\u200bb", "ab"),
     "syllable in parts": ("\u110c\u1169\u11ba", "\uc88b"),
-    "mathematical letters": ("\U0001d416\U0001d416", "WW"),
-    "one letter for many": ("\ufb03", "ffi"),
     "not UTF-8": ("a\ufffdb", "ab"),
 }
 
@@ -311,9 +322,9 @@ def test_label_has_the_room_that_it_is_seen_to_take(shared, label, same):
     assert width(shared, f"-{label}-") == width(shared, f"-{same}-")
 
 
-def test_wide_letters_have_room(shared):
-    assert int(width(shared, "\u0d07" * 10)) > int(width(shared, "\u0915" * 10))
-    assert int(width(shared, "\u0429" * 10)) > int(width(shared, "\u0413" * 10)) + 30
+def test_badges_of_one_page_share_nothing(shared):
+    svg = shared.send("GET", "/badge.svg?name=other").body
+    assert not re.search(rb"\b(id|xml:id)=|url\(|href", svg)
 
 
 def test_letters_that_stand_apart_fill_their_room_whatever_font_there_is(shared):
@@ -338,7 +349,58 @@ def test_badge_for_shields_has_its_schema(shared):
     assert shared.send("GET", "/badge.json?name=other", {"If-None-Match": "*"}).status == 304
 
 
-FORM = {**HTML, "Content-Type": "application/x-www-form-urlencoded"}
+@pytest.mark.parametrize("path", ["/click", "/click?name=other"])
+def test_name_of_a_form_means_what_that_of_the_query_means(shared, path):
+    before = shared.count("other")
+    body = urlencode({"return": "https://trusted.example/", "name": "other", "like": "1", "utm_source": "x"}).encode()
+    answer = shared.send("POST", path, FORM, body)
+    assert (answer.status, answer.headers["Location"]) == (303, "https://trusted.example/")
+    assert shared.count("other") == before + 1
+    assert shared.send("POST", "/click", FORM, b"name=unknown").status == 404
+    assert shared.send("GET", "/value", {"Content-Type": FORM["Content-Type"]}, b"name=other").json()["name"] == "other"
+
+
+def test_further_fields_of_a_form_do_not_matter(shared):
+    before = shared.count()
+    for field in (
+        "go=Like",
+        "_wpnonce=1f2e",
+        "authenticity_token=a%2Bb",
+        "x=1&y=2",
+        "like=",
+        "return=https%3A%2F%2Ftrusted.example",
+    ):
+        assert shared.send("POST", "/click", FORM, field.encode()).status == 303
+    assert shared.count() == before + 6
+
+
+def test_empty_body_may_have_any_type(shared):
+    before = shared.count()
+    for media_type in (
+        "application/json",
+        "text/plain;charset=UTF-8",
+        "multipart/form-data; boundary=x",
+        "",
+        "nonsense",
+    ):
+        assert shared.send("POST", "/click", {"Content-Type": media_type}, b"").status == 200
+        assert shared.send("POST", "/click", {"Content-Type": media_type}, iter([])).status == 200  # in chunks
+    assert shared.count() == before + 10
+
+
+def test_badge_and_history_take_any_field_that_names_no_counter(shared):
+    for path in ("/badge.svg", "/badge.json", "/history"):
+        assert shared.send("GET", f"{path}?name=other&fresh=17&style=flat&cacheSeconds=60").status == 200
+        assert shared.send("GET", f"{path}?fresh=17").status == 200
+
+
+def test_what_links_pick_up_on_their_way_does_not_matter(shared):
+    picked_up = (
+        "utm_source=a&utm_campaign=50%off&fbclid=b&gclid=c&GCLID=c&msclkid=d&wbraid=e&mc_cid=f&igsh=g&_ga=h&_=1&v=2"
+    )
+    assert shared.send("POST", f"/click?name=other&{picked_up}").json()["name"] == "other"
+    for path in ("/value", "/history", "/badge.svg", "/badge.json", "/", "/style.css", "/health"):
+        assert shared.send("GET", f"{path}?{picked_up}").status == 200
 
 
 @pytest.mark.parametrize(
@@ -489,7 +551,6 @@ def test_page_of_an_error_holds_no_script_of_others(shared, referrer):
         ("text/html;q=0, */*", False),
         ("text/html;charset=utf-8", True),
         ("text/html; level=1; q=0.3, application/json;q=0.2", True),
-        ("image/png," * 5_000 + "text/html", False),  # not read to its end
         ("text/html;q=0", False),
         ("TEXT/HTML;Q=1", True),
         ("image/png", False),
@@ -513,16 +574,17 @@ def test_every_error_is_a_problem(shared):
     check_problem(shared.send("POST", "/click", {"Sec-Fetch-Site": "cross-site"}))
 
 
-def test_page_is_served_and_the_rest_says_503_without_a_database(start):
-    function = start("postgres://nobody:secret@127.0.0.1:9/nothing")
+def test_page_is_served_and_the_rest_says_503_without_a_database(away):
+    listed = {"Origin": "https://trusted.example", "Sec-Fetch-Site": "cross-site"}
     with ThreadPoolExecutor() as pool:
-        clicked = pool.submit(function.click, key=new_key())
-        read = [pool.submit(function.send, "GET", path) for path in ("/value", "/health")]
-    for answer in (clicked.result(), *(one.result() for one in read)):
-        assert answer.status == 503
-        assert int(answer.headers["Retry-After"]) >= 1
+        clicked = [pool.submit(away.send, "POST", "/click", headers) for headers in ({}, listed)]
+        read = [pool.submit(away.send, "GET", path) for path in ("/value", "/history", "/health")]
+    for one in (*clicked, *read):
+        answer = one.result()
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
+        assert answer.headers["Access-Control-Expose-Headers"] == "Retry-After"
         check_problem(answer)
         assert b"127.0.0.1" not in answer.body
-    assert function.send("GET", "/").status == 200
-    assert function.send("GET", "/style.css").status == 200
-    assert "secret" not in function.output()
+    assert away.send("GET", "/").status == 200
+    assert away.send("GET", "/style.css").status == 200
+    assert "secret" not in away.output()

@@ -415,3 +415,23 @@ def test_page_says_what_it_is_and_where_its_lines_are(counter, page):
     expect(heading(page)).to_have_text("Put the counter on your site")
     page.get_by_role("link", name="The counter").click()
     expect(heading(page)).to_contain_text("Hello World!")
+
+
+def test_page_of_a_function_without_a_default_counter_shows_what_is_there_to_embed(start, on_sqlite, page):
+    page.expected += ["Failed to load resource", "COUNTERS has no default one", "COUNTERS=…,likes"]
+    function = start(on_sqlite.url, COUNTERS="post-*")
+    page.goto(function.url)
+    expect(page.get_by_text("this function counts on other pages")).to_be_visible()
+    expect(page.get_by_role("button")).to_have_count(0)
+    expect(page.get_by_text("Every press counts exactly once")).to_be_hidden()
+    expect(page.get_by_text("There is no such counter")).to_be_hidden()
+    check_accessibility(page)
+    page.get_by_role("link", name="See which lines put one on yours").click()
+    expect(page.locator("#hint")).to_contain_text("COUNTERS has no default one")
+    expect(page.locator("#snippet")).to_be_hidden()
+    page.get_by_label("Counter", exact=True).fill("post-1")
+    expect(page.locator("#snippet")).to_contain_text('<click-counter name="post-1" single></click-counter>')
+    expect(page.locator("#hint")).to_have_text("")
+    page.get_by_label("Counter", exact=True).fill("likes")
+    expect(page.locator("#command")).to_contain_text('COUNTERS="$(listed COUNTERS),likes"')
+    check_accessibility(page)

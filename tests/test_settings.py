@@ -9,6 +9,8 @@ from urllib.parse import quote
 import pytest
 from servers import COUNTER, PASSWORD, ROOT, Function, copy_function
 
+import main
+
 
 @pytest.fixture
 def name(postgres):
@@ -124,57 +126,124 @@ REFUSED = {
     "sslrootcert": ({"DATABASE_URL": "postgres://u:hunter2@h/d?sslrootcert=/nowhere"}, "sslrootcert names /nowhere"),
     "client certificate": ({"DATABASE_URL": "postgres://u:hunter2@h/d?sslcert=x"}, "Use a user with a password"),
     "long socket": ({"DATABASE_URL": f"postgres://u:hunter2@/d?host=/cloudsql/{'x' * 90}"}, "107 bytes"),
-    "COUNTERS": ({"COUNTERS": "good,not good"}, "COUNTERS: 'not good' is malformed. Write it like COUNTERS="),
-    "no counter": ({"COUNTERS": " , "}, "COUNTERS names no counter"),
-    "prefix": ({"COUNTERS": "a*b"}, "COUNTERS: 'a*b' is malformed. Write it like COUNTERS=hello-world-button,post-*"),
-    "every name": ({"COUNTERS": "*"}, "COUNTERS: '*' is malformed"),
-    "limit": ({"MAX_COUNTERS": "many"}, "MAX_COUNTERS: 'many' is malformed. Write it like MAX_COUNTERS=1000"),
-    "negative limit": ({"MAX_COUNTERS": "-1"}, "MAX_COUNTERS: '-1' is malformed"),
-    "two limits": ({"MAX_COUNTERS": "1,000"}, "MAX_COUNTERS: '1,000' is malformed"),
-    "no limit": ({"MAX_COUNTERS": ""}, "MAX_COUNTERS: '' is malformed"),
-    "other digits": ({"MAX_COUNTERS": "\u0663"}, "MAX_COUNTERS: '\u0663' is malformed"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("settings", "words"), REFUSED.values(), ids=REFUSED)
 def test_start_is_refused_with_a_sentence(tmp_path, settings, words):
-    line = refusal(
-        {"DATABASE_URL": f"sqlite:///{tmp_path}/x", **settings} if "COUNTERS" in str(settings) else settings, tmp_path
-    )
+    line = refusal(settings, tmp_path)
     assert words in line
-    assert line.split(":")[0].split()[0] in ("DATABASE_URL", "COUNTERS", "MAX_COUNTERS")
+    assert line.startswith("DATABASE_URL")
     assert "hunter2" not in line
 
 
-ORIGINS = {  # the cases of TestCrossOriginProtectionAddTrustedOriginErrors in Go's csrf_test.go
-    "missing scheme": "example.com",
-    "missing host": "https://",
-    "trailing slash": "https://example.com/",
-    "with path": "https://example.com/path",
-    "with query": "https://example.com?query=value",
-    "with fragment": "https://example.com#fragment",
-    "invalid url": "https://ex ample.com",
-    "null": "null",
-    "any": "*",
-    "port that browsers leave out": "https://example.com:443",
-    "port in other digits": "https://example.com:8\u0663",
-    "blank that is no blank": "https://example.com\u00a0",
+COUNTERS_LIKE = "Write it like COUNTERS=hello-world-button,post-*"
+LIKE_1000 = "malformed. Write it like MAX_COUNTERS=1000"
+MALFORMED = {
+    "name": ({"COUNTERS": "good,not good"}, f"COUNTERS: 'not good' is malformed. {COUNTERS_LIKE}"),
+    "no name": ({"COUNTERS": " , "}, f"COUNTERS has no entry. {COUNTERS_LIKE}, or leave it empty for the default"),
+    "prefix": ({"COUNTERS": "a*b"}, f"COUNTERS: 'a*b' is malformed. {COUNTERS_LIKE}"),
+    "every name": ({"COUNTERS": "*"}, f"COUNTERS: '*' is malformed. {COUNTERS_LIKE}"),
+    "word": ({"MAX_COUNTERS": "many"}, f"MAX_COUNTERS: 'many' is {LIKE_1000}"),
+    "negative": ({"MAX_COUNTERS": "-1"}, f"MAX_COUNTERS: '-1' is {LIKE_1000}"),
+    "grouped": ({"MAX_COUNTERS": "1,000"}, f"MAX_COUNTERS: '1,000' is {LIKE_1000}"),
+    "nothing": ({"MAX_COUNTERS": ""}, f"MAX_COUNTERS: '' is {LIKE_1000}"),
+    "other digits": ({"MAX_COUNTERS": "\u0663"}, f"MAX_COUNTERS: '\u0663' is {LIKE_1000}"),
+    "limit": (
+        {"CLICKS_PER_MINUTE": "1.5"},
+        "CLICKS_PER_MINUTE: '1.5' is malformed. Write it like CLICKS_PER_MINUTE=600",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("settings", "sentence"), MALFORMED.values(), ids=MALFORMED)
+def test_malformed_setting_stops_with_a_sentence(settings, sentence):
+    with pytest.raises(SystemExit) as stopped:
+        main.settings_from(settings)
+    assert str(stopped.value) == sentence
+
+
+ORIGINS = {  # the cases of TestCrossOriginProtectionAddTrustedOriginErrors in Go's csrf_test.go, and more
+    "missing scheme": ("example.com", "is malformed"),
+    "missing scheme, with a slash": ("example.com/", "is malformed"),
+    "missing host": ("https://", "is malformed"),
+    "trailing slash": ("https://example.com/", "ends with a slash. Write it without: https://example.com"),
+    "with path": ("https://example.com/path", "is malformed"),
+    "with folder": ("https://example.com/path/", "ends with a slash. Write it without: https://example.com/path"),
+    "with query": ("https://example.com?query=value", "is malformed"),
+    "with fragment": ("https://example.com#fragment", "is malformed"),
+    "in capitals": ("https://Example.com", "is malformed"),
+    "invalid url": ("https://ex ample.com", "is malformed"),
+    "null": ("null", "is malformed"),
+    "any": ("*", "is malformed"),
+    "default port": ("https://example.com:443", "names the default port. Write it without: https://example.com"),
+    "default port of http": ("http://[::1]:80", "names the default port. Write it without: http://[::1]"),
+    "port in other digits": ("https://example.com:8\u0663", "is malformed"),
+    "blank that is no blank": ("https://example.com\u00a0", "is malformed"),
 }
+ORIGINS_LIKE = "ALLOWED_ORIGINS=https://example.com,https://www.example.com, in lower case and without a path"
 
 
-@pytest.mark.parametrize("origin", ORIGINS.values(), ids=ORIGINS)
-def test_malformed_origin_is_refused(tmp_path, origin):
-    settings = {"DATABASE_URL": f"sqlite:///{tmp_path}/x", "ALLOWED_ORIGINS": f"https://good.example,{origin}"}
-    line = refusal(settings, tmp_path)
-    assert line.startswith(f"ALLOWED_ORIGINS: {origin!r} is malformed")
-    assert "ALLOWED_ORIGINS=https://example.com" in line
+@pytest.mark.parametrize(("origin", "fault"), ORIGINS.values(), ids=ORIGINS)
+def test_malformed_origin_is_refused(origin, fault):
+    with pytest.raises(SystemExit) as stopped:
+        main.settings_from({"ALLOWED_ORIGINS": f"https://good.example,{origin}"})
+    remedy = f"{fault}. Write it like {ORIGINS_LIKE}" if fault == "is malformed" else fault
+    assert str(stopped.value) == f"ALLOWED_ORIGINS: {origin!r} {remedy}"
 
 
-def test_well_formed_origins_are_taken(start, on_sqlite):
-    origins = ["https://example.com", "https://example.com:8080", "http://example.com", "http://[::1]:8080"]
-    function = start(on_sqlite.url, ALLOWED_ORIGINS=" , ".join(origins))
-    for origin in origins:
-        assert function.send("POST", "/click", {"Origin": origin, "Sec-Fetch-Site": "cross-site"}).status == 200
+@pytest.mark.parametrize("variable", ["COUNTERS", "MAX_COUNTERS", "ALLOWED_ORIGINS", "CLICKS_PER_MINUTE"])
+def test_malformed_setting_stops_the_start_in_one_line(tmp_path, variable):
+    line = refusal({"DATABASE_URL": f"sqlite:///{tmp_path}/x", variable: "not good"}, tmp_path)
+    assert line.startswith(f"{variable}: 'not good' is malformed. Write it like {variable}=")
+
+
+def test_well_formed_origins_are_taken():
+    origins = ["https://example.com", "https://example.com:8080", "http://example.com:443", "http://[::1]:8080"]
+    assert main.settings_from({"ALLOWED_ORIGINS": " , ".join(origins)}).allowed_origins == set(origins)
+
+
+@pytest.mark.parametrize(
+    ("counters", "exact", "prefixes"),
+    [(None, [COUNTER], []), ("", [COUNTER], []), (" first ,second,", ["first", "second"], []),
+     ("post-*,first,second", ["first", "second"], ["post-"]), ("https://blog.example/*", [], ["https://blog.example/"])],
+)  # fmt: skip
+def test_default_counter_is_the_first_exact_one(counters, exact, prefixes):
+    settings = main.settings_from({} if counters is None else {"COUNTERS": counters})
+    assert (settings.exact, settings.prefixes) == (tuple(exact), tuple(prefixes))
+
+
+NEAR = [
+    *("COUNTER", "COUNTERSS", "CONTERS", "COUNTERZ", "counters", "Counter", "MAXCOUNTERS", "MAX_COUNTER"),
+    *("ALLOWED_ORIGIN", "ALLOWED_ORIGINSS", "ALOWED_ORIGINS", "CLICK_PER_MINUTE", "CLICKS_PER_MINUTES"),
+    *("DATABASE_URI", "DATABASE_URL_", "_DATABASE_URL"),
+]
+FAR = [
+    *(
+        "",
+        "C",
+        "PATH",
+        "HOST",
+        "PORT",
+        "K_SERVICE",
+        "DATABASE",
+        "DATABASE_USER",
+        "DATABASE_URL_RO",
+        "TEST_DATABASE_URL",
+    ),
+    *("ORIGINS", "ENCOUNTER", "MAX_CLIENTS", "COUNTERS", "DATABASE_URL", "MAX_COUNTERS", "CLICKS_PER_MINUTE"),
+]
+
+
+@pytest.mark.parametrize("variable", NEAR)
+def test_variable_one_letter_from_a_setting_is_named(variable):
+    [sentence] = main.misspelt({variable: "hunter2", "PATH": "/bin", "COUNTERS": "a"})
+    assert re.fullmatch(rf"{variable} is no setting\. Did you mean (\w+)\?", sentence)
+    assert "hunter2" not in sentence
+
+
+def test_other_variables_are_not_named():
+    assert main.misspelt(dict.fromkeys(FAR, "x")) == []
 
 
 def test_without_settings_a_file_beside_main_is_used(tmp_path):
@@ -185,16 +254,6 @@ def test_without_settings_a_file_beside_main_is_used(tmp_path):
     finally:
         function.stop()
     assert (folder / "clicks.sqlite3").exists()
-
-
-def test_default_counter_is_the_first_one(start, on_sqlite):
-    function = start(on_sqlite.url, COUNTERS=" first ,second,")
-    assert function.click().json() == {"name": "first", "value": 1}
-
-
-def test_default_counter_is_the_first_exact_one(start, on_sqlite):
-    function = start(on_sqlite.url, COUNTERS="post-*,first,second")
-    assert function.click().json() == {"name": "first", "value": 1}
 
 
 def test_without_an_exact_counter_one_must_be_named(start, on_sqlite):

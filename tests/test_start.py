@@ -1,5 +1,6 @@
 """What somebody sees who starts the function on their own machine, and how they end it."""
 
+import json
 import os
 import signal
 import socket
@@ -7,13 +8,14 @@ import sqlite3
 import subprocess
 import sys
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
-from servers import ROOT, Function, children, free_port, wait_until
+from servers import ROOT, children, free_port, is_open, wait_until
 
 import database_url
 
@@ -22,14 +24,26 @@ def say_so(function):
     return [line for line in function.output().splitlines() if not line.startswith("{")]
 
 
-def test_start_says_where_the_counter_is_and_how_to_stop_it(start, on_sqlite):
+def test_start_says_where_the_counter_is_and_what_it_counts(start, on_sqlite):
     function = start(on_sqlite.url)
     lines = say_so(function)
-    assert len(lines) == 2
+    assert len(lines) == 3
     assert f"http://127.0.0.1:{function.port}/" in lines[0]
     assert on_sqlite.url.removeprefix("sqlite:///") in lines[0]
     assert "listens on 127.0.0.1" in lines[1]
     assert "Ctrl+C stops it" in lines[1]
+    assert lines[2] == "It counts hello-world-button. Other sites that may click: none."
+
+
+def test_start_shows_a_setting_that_was_not_read(start, on_sqlite):
+    settings = {"COUNTERS": "post-*,likes", "COUNTER": "hunter2", "ALLOWED_ORIGIN": "https://a.example"}
+    sites = "https://c.example,https://b.example"
+    lines = say_so(start(on_sqlite.url, ALLOWED_ORIGINS=sites, **settings))
+    assert lines[2] == "It counts likes, post-*. Other sites that may click: https://b.example, https://c.example."
+    assert lines[3:] == [
+        "COUNTER is no setting. Did you mean COUNTERS?",
+        "ALLOWED_ORIGIN is no setting. Did you mean ALLOWED_ORIGINS?",
+    ]
 
 
 def test_start_does_not_show_a_password(start):
@@ -38,14 +52,14 @@ def test_start_does_not_show_a_password(start):
     assert "hunter2" not in function.output()
 
 
-def test_start_says_that_it_listens_everywhere(tmp_path):
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
+def test_start_says_that_it_listens_everywhere(tmp_path, host):
     """Only the words: nothing else of these tests listens on all addresses, and nobody connects to this."""
-    port = free_port()
     code = (
         "import click, main\n"
         "context = click.Context(click.Command('x'))\n"
-        f"context.params = {{'host': '0.0.0.0', 'port': {port}}}\n"
-        "with context: main.prepare_local_start()\n"
+        f"context.params = {{'host': '{host}', 'port': 8080}}\n"
+        "with context: main.prepare_start()\n"
         "import os; os.fork() or os._exit(0); os.wait()"
     )
     said = subprocess.run(
@@ -53,36 +67,61 @@ def test_start_says_that_it_listens_everywhere(tmp_path):
         env={**os.environ, "DATABASE_URL": f"sqlite:///{tmp_path}/x"},
     )  # fmt: skip
     assert said.stderr == ""
-    assert f"http://localhost:{port}/" in said.stdout
+    assert "http://localhost:8080/" in said.stdout
     assert "listens on all addresses of this machine" in said.stdout
     assert "HOST=127.0.0.1" in said.stdout
 
 
-def test_google_is_told_nothing(start, on_postgres):
-    function = start(on_postgres.url, K_SERVICE="click-counter")
-    assert function.output() == ""
+def test_google_is_told_only_what_is_misspelt(start, on_postgres):
+    function = start(on_postgres.url, K_SERVICE="click-counter", ALLOWED_ORIGIN="https://a.example")
+    sentence = "ALLOWED_ORIGIN is no setting. Did you mean ALLOWED_ORIGINS?"
+    assert [json.loads(line) for line in function.output().splitlines()] == [
+        {"severity": "WARNING", "message": sentence}
+    ]
+    assert start(on_postgres.url, K_SERVICE="click-counter").output() == ""
 
 
-def test_port_that_is_taken_is_named_in_one_line(tmp_path, on_sqlite):
+@contextmanager
+def started_with(settings, log):
+    framework = [Path(sys.executable).parent / "functions-framework", "--target=handler"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            framework, cwd=ROOT, env={"PATH": os.environ["PATH"], **settings}, stdout=output, stderr=subprocess.STDOUT
+        )
+    yield process
+    if process.poll() is None:
+        process.terminate()
+        process.wait(45)
+
+
+def test_port_that_is_taken_is_named(tmp_path, on_sqlite):
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         port = server.getsockname()[1]
-        function = Function({"DATABASE_URL": on_sqlite.url}, tmp_path / "log", port=port)
-        assert function.process.wait(20) == 1
-    [line] = function.output().splitlines()
-    assert line.startswith(f"127.0.0.1:{port} cannot be used: Address already in use.")
-    assert "PORT=8081" in line
+        settings = {"DATABASE_URL": on_sqlite.url, "HOST": "127.0.0.1", "PORT": str(port)}
+        with started_with(settings, tmp_path / "log") as process:
+            assert process.wait(30) == 1
+    said = (tmp_path / "log").read_text()
+    assert f"Can't connect to ('127.0.0.1', {port})" in said.splitlines()[-1]
+    assert "Address already in use" in said
+    assert "The counter is at" not in said
 
 
-@pytest.mark.parametrize("settings", [{"PORT": "70000"}, {"HOST": "no.where"}, {"HOST": "::1"}])
-def test_place_that_is_nothing_to_listen_on_is_named_in_one_line(on_sqlite, settings):
-    framework = Path(sys.executable).parent / "functions-framework"
-    environment = {"PATH": os.environ["PATH"], "DATABASE_URL": on_sqlite.url, "PORT": str(free_port()), **settings}
-    done = subprocess.run(
-        [framework, "--target=handler"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30
-    )
-    [line] = done.stderr.splitlines()
-    assert next(iter(settings.values())) in line
-    assert "Write HOST=127.0.0.1 PORT=8081 before the command." in line
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_function_listens_on_an_address_of_ipv6(tmp_path, on_sqlite, host):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6 here")
+    port = free_port()
+    settings = {"DATABASE_URL": on_sqlite.url, "HOST": host, "PORT": str(port)}
+    log = tmp_path / "log"
+    with started_with(settings, log) as process:
+        wait_until(lambda: process.poll() is not None or "The counter is at" in log.read_text(), seconds=30)
+        lines = log.read_text().splitlines()
+        assert lines[0].startswith(f"The counter is at http://[::1]:{port}/")
+        assert lines[1].startswith("It listens on [::1].")
+        with urllib.request.urlopen(f"http://[::1]:{port}/value", timeout=15) as answer:
+            assert json.load(answer) == {"name": "hello-world-button", "value": 0}
 
 
 def refused(path):
@@ -165,3 +204,33 @@ def test_function_that_ignores_the_end_of_its_terminal_goes_on(start, on_sqlite)
     assert click.result().value == 1
     assert children(function.process.pid) == workers
     assert function.process.poll() is None
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGQUIT])
+def test_interrupt_of_the_first_process_alone_ends_all_which_answer_first(start, on_sqlite, sent):
+    function = start(on_sqlite.url)
+    workers = children(function.process.pid)
+    with click_under_way(function, on_sqlite) as click:
+        function.process.send_signal(sent)
+        wait_until(lambda: not is_open(function.port))
+    assert click.result().value == 1
+    assert function.process.wait(10) == 0
+    assert psutil.wait_procs(workers, 5)[1] == []
+
+
+def test_interrupt_right_after_the_start_ends_it(on_sqlite, tmp_path):
+    settings = {"DATABASE_URL": on_sqlite.url, "HOST": "127.0.0.1", "PORT": str(free_port())}
+    log = tmp_path / "log"
+    with started_with(settings, log) as process:
+        wait_until(lambda: process.poll() is not None or "The counter is at" in log.read_text(), seconds=30)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+
+
+def test_ctrl_c_ends_all_processes(start, on_sqlite):
+    function = start(on_sqlite.url)
+    workers = children(function.process.pid)
+    for process in (psutil.Process(function.process.pid), *workers):
+        process.send_signal(signal.SIGINT)
+    assert function.process.wait(10) == 0
+    assert psutil.wait_procs(workers, 5)[1] == []
