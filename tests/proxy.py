@@ -7,6 +7,7 @@ import struct
 import threading
 import time
 from contextlib import suppress
+from itertools import pairwise
 
 STATEMENT = b"insert into click"
 REQUEST = b"POST /click"
@@ -30,8 +31,10 @@ class Proxy:
         self.round_trips = 0  # what the client sent at once
         self.marked = 0  # those of them that had the marker
         self.largest = 0  # bytes of a request that came at once
+        self.longest_reply = 0  # bytes that came at once
         self.appended = b""  # to each reply
         self.pieces: tuple[int, float] | None = None  # bytes, and seconds after each, in which replies trickle
+        self.split_at: tuple[int, ...] = ()  # bytes before which a reply is held up for a moment
         self.server = socket.create_server(("127.0.0.1", 0))
         self.port = self.server.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -85,15 +88,17 @@ class Connection:
     def replies(self) -> None:
         with suppress(OSError):
             while data := self.server.recv(1 << 20):
+                self.proxy.longest_reply = max(self.proxy.longest_reply, len(data))
                 if not self._fails("after"):
                     self._pass_on(data)
         self.end()
 
     def _pass_on(self, data: bytes) -> None:
         data += self.proxy.appended
-        size, pause = self.proxy.pieces or (len(data), 0)
-        for start in range(0, len(data), size):
-            self.client.sendall(data[start : start + size])
+        size, pause = self.proxy.pieces or (len(data), 0.01 if self.proxy.split_at else 0)
+        starts = self.proxy.split_at or range(size, len(data), size)
+        for start, end in pairwise((0, *starts, len(data))):
+            self.client.sendall(data[start:end])
             time.sleep(pause)
 
     def _fails(self, when: str) -> bool:

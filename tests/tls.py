@@ -15,13 +15,17 @@ class TlsPostgres:
         authority = trustme.CA()
         self.rootcert = folder / "root.crt"
         authority.cert_pem.write_to_path(self.rootcert)
+        self.certificate = authority.issue_cert("localhost")
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("localhost").configure_cert(self.context)
+        self.certificate.configure_cert(self.context)
         self.behind = port
         self.seen = []  # "tls" or "plain" for each connection
         self.server = socket.create_server(("127.0.0.1", 0))
         self.port = self.server.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
+
+    def wrap(self, connection):
+        return self.context.wrap_socket(connection, server_side=True)
 
     def accept(self):
         with suppress(OSError):
@@ -36,7 +40,7 @@ class TlsPostgres:
                 self.seen.append("plain")
                 return
             connection.sendall(b"S")
-            with self.context.wrap_socket(connection, server_side=True) as secure:
+            with self.wrap(connection) as secure:
                 self.seen.append("tls")
                 there = threading.Thread(target=pump, args=[secure, postgres], daemon=True)
                 there.start()
