@@ -58,7 +58,7 @@ NOT_UNDERSTOOD = (
     f"DATABASE_URL cannot be understood. It looks like {EXAMPLE}, one host, with @ : / ? # % in the password "
     "written as %40 %3A %2F %3F %23 %25"
 )
-PLACEHOLDER = re.compile(r"(?i)[\[<{][a-z _-]+[\]>}]|\byour[-_ ]")
+PLACEHOLDER = re.compile(r"(?i)[\[<{][a-z _-]+[\]>}]|\byour([-_ ]|[a-z]+$)")
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 POSTGRES_URL = re.compile(
     r"""
@@ -118,6 +118,7 @@ def _postgres(url: str) -> Database:
     }
     socket = query.get("unix_sock") or (f"{host.rstrip('/')}/.s.PGSQL.{port}" if host.startswith("/") else None)
     if socket is None:
+        _check_host(host)
         sslmode, sslrootcert = _tls_settings(query)
         return Database(None, {**arguments, "host": host, "port": int(port)}, sslmode, sslrootcert)
     if len(os.fsencode(socket)) > 107:
@@ -142,6 +143,13 @@ def _check(user: str, password: str, host: str, port: str) -> None:
             raise SettingError(f"DATABASE_URL holds a placeholder instead of the {part}. Put the {part} there")
     if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
         raise SettingError("DATABASE_URL: the port must be a number from 1 to 65535, usually 5432")
+
+
+def _check_host(host: str) -> None:
+    try:
+        host.encode("idna")  # as the look-up does
+    except UnicodeError:
+        raise SettingError(f"DATABASE_URL: {host!r} cannot be a host's name. It looks like {EXAMPLE}") from None
 
 
 def _tls_settings(query: Mapping[str, str]) -> tuple[str, str | None]:

@@ -2,7 +2,7 @@
 
 import { Delivery, isCounted, isRefusal, loadModule, request, server, singleKey, urlOf } from "./clicks.js";
 import { applyStyle, BUTTON_STYLE, inspect, listen, sheetOf, showPressed } from "./content.js";
-import { advise, languageOf, notesIn, written } from "./words.js";
+import { advise, adviseForbidden, adviseMissing, languageOf, notesIn, written } from "./words.js";
 
 const MIN_DELAY = 4e3; // ms
 const MAX_DELAY = 60e3; // ms
@@ -116,16 +116,6 @@ class Counters {
   }
 }
 
-function adviseMissing(name, reason) {
-  const isName = /^[\w.:/-]{1,100}$/.test(name);
-  advise(isName ? `404. The owner of ${server} must add to its settings: COUNTERS=…,${name}` : reason);
-}
-
-function adviseForbidden() {
-  if (self.origin === "null") advise("403. A page without an origin cannot click: serve it, too.");
-  else advise(`403. The owner of ${server} must add to its settings: ALLOWED_ORIGINS=…,${self.origin}`);
-}
-
 function speakerOf({ elements, pressed }) {
   return elements.has(pressed) || !elements.size ? pressed : [...elements][0];
 }
@@ -206,6 +196,8 @@ async function readCounts(names) {
   const started = performance.now();
   try {
     const { response, answer } = await request("value", names, { cache: "no-store" });
+    const mayPress = [...connected].some(({ readonly }) => !readonly);
+    if (mayPress && response.headers.get("Click-Allowed") === "no") adviseForbidden();
     const isMissing = isRefusal(response) && !names[1];
     for (const count of isMissing ? [{ ...answer, value: null }] : [answer].flat()) {
       const given = names[1] ? count.name : names[0];
@@ -252,7 +244,7 @@ const STYLE = `
     overflow: visible;
   }
   [aria-pressed="true"] [part="heart"] {
-    color: var(--click-counter-heart, var(--click-counter-color, #f0384f)); /* 3:1 on white and on black */
+    color: var(--click-counter-heart, var(--click-counter-color, #f0384f)); /* 3:1 on white, on black */
   }
   [aria-pressed="true"] svg {
     fill: currentColor;
@@ -263,6 +255,9 @@ const STYLE = `
     font-variant-numeric: tabular-nums;
     overflow-wrap: anywhere;
     unicode-bidi: plaintext;
+  }
+  output:empty::before {
+    content: "\\200b"; /* as high as with a number */
   }
   output.none {
     min-inline-size: 0;

@@ -152,7 +152,7 @@ wishes.addEventListener("input", () => {
   timer = setTimeout(showLines, 300); // no request for each letter
 });
 preview.addEventListener("click-counter-value", ({ detail }) => {
-  image.src = `${addressOf("badge.svg", { name: name.value, label: label.value.trim() || "likes" })}&fresh=${detail.value}`;
+  image.src = `${addressOf("badge.svg", { name: name.value, label: label.value.trim() || "likes" })}&v=${detail.value}`;
 });
 preview.addEventListener("click-counter-missing", ({ detail }) => {
   if (!isListed || detail.name !== name.value) return;

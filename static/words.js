@@ -1,6 +1,6 @@
 // The count in words, notes in the language of the page, and advice to its owner.
 
-import { loadModule } from "./clicks.js";
+import { loadModule, server } from "./clicks.js";
 
 const LANGUAGES = ["de"]; // each has a file like notes.de.js
 const loaded = new Map();
@@ -61,4 +61,14 @@ const told = new Set();
 export function advise(advice, tag = "<click-counter>") {
   if (!told.has(tag + advice)) console.warn(tag, advice);
   told.add(tag + advice);
+}
+
+export function adviseMissing(name, reason) {
+  const isName = /^[\w.:/-]{1,100}$/.test(name);
+  advise(isName ? `404. The owner of ${server} must add to its settings: COUNTERS=…,${name}` : reason);
+}
+
+export function adviseForbidden() {
+  if (self.origin === "null") advise("403. A page without an origin cannot click: serve it, too.");
+  else advise(`403. The owner of ${server} must add to its settings: ALLOWED_ORIGINS=…,${self.origin}`);
 }

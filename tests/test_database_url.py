@@ -6,6 +6,8 @@ from urllib.parse import quote
 import pytest
 from servers import PASSWORD, Tool
 
+from database_url import SettingError, database_from
+
 
 def test_password_is_never_shown():
     for url in ("postgres://u:hunter2@127.0.0.1:9/d", "postgres://u:hunter2@h:x/d", "mysql://u:hunter2@h/d"):
@@ -72,15 +74,21 @@ def test_file_that_is_no_database_is_named(tmp_path):
 
 
 PLACEHOLDERS = """
-    HOST hostname <host> [host] %3Chost%3E {HOST} ${HOST} *** ... your-host YOUR_HOST yourserver your-db.example.net
-    db.[YOUR-PROJECT-REF].supabase.co db.<ref>.supabase.co ep-xxxx.neon.tech"""
+    <host> [host] %3Chost%3E {HOST} ${HOST} your-host YOUR_HOST yourserver your-db.example.net
+    db.[YOUR-PROJECT-REF].supabase.co db.<ref>.supabase.co"""
 
 
 @pytest.mark.parametrize("host", PLACEHOLDERS.split())
 def test_placeholder_of_a_host_is_not_looked_up(host):
-    refusal = Tool(f"postgres://u:hunter2@{host}:5432/d").refusal("list")
-    assert refusal.startswith("DATABASE_URL holds a placeholder instead of the host")
-    assert "hunter2" not in refusal
+    with pytest.raises(SettingError, match="holds a placeholder instead of the host") as caught:
+        database_from({"DATABASE_URL": f"postgres://u:hunter2@{host}:5432/d"})
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["...", "a..b", ".a", "a" * 64])
+def test_host_that_cannot_be_looked_up_is_named(host):
+    with pytest.raises(SettingError, match="cannot be a host's name"):
+        database_from({"DATABASE_URL": f"postgres://u:hunter2@{host}:5432/d"})
 
 
 def test_escape_that_is_none_is_refused_and_not_changed():
