@@ -401,6 +401,8 @@ def served(call: Call) -> Iterator[int]:
         def handle(self) -> None:
             count = int(self.text())
             _, environment, *arguments = [self.text() for _ in range(count + 2)]
+            if not arguments:  # only asked whether the calls before have ended
+                return
             with suppress(BrokenPipeError):
                 self.wfile.write("".join(f"{part}\0" for part in call(arguments, environment, self.text())).encode())
 
