@@ -39,7 +39,6 @@ KEY = re.compile(r'("?)([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\1')
 ORIGIN = r"(?!http:.*:80$|https:.*:443$)https?://(?:[a-z0-9._-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?"
 PAGE = re.compile(r"(?!.{2001})(https?://[^/?#@\\]+)(?:[/?#].*)?")
 PORT = re.compile(r"^([0-9.]+|\[.*\]):[0-9]{1,5}$")
-EXAMPLE_KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"
 FORM = "application/x-www-form-urlencoded"
 FORM_FIELD = re.compile(r'(?!.*(name|counter))[^\s{"<]+', re.IGNORECASE)  # a button's, a framework's; JSON is none
 PICKED_UP = re.compile(r"utm_\w+|\w*cl(k|ick)?id|[gw]braid|mc_[ce]id|igsh|_(ga|gl)?|[tv]", re.IGNORECASE)  # by links
@@ -212,14 +211,13 @@ class Call(NamedTuple):
 
 
 def call_of(request: Request, headers: Headers, body: bytes) -> Call:
-    """Read a request, whose form and query may both name a counter, the same one."""
+    """Read a request, whose query and form mean the same by a field `name`."""
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if body and (media_type != FORM or b"=" not in body):
         raise Problem(415, f"Send no body, or a form as {FORM}. The counter's name goes here: /click?name=post-1.")
     query, form = fields_of(request.scope["query_string"]), fields_of(body)
     check_fields(request.scope["path"], query, form)
-    in_query, in_form = ([text for field, text in fields if field == "name"] for fields in (query, form))
-    names = in_query if in_query == in_form else in_query + in_form
+    names = [text for field, text in query + form if field == "name"]
     return Call(request, headers, names or list(SETTINGS.exact[:1]), dict(query), page_of(dict(form)))
 
 
@@ -337,9 +335,10 @@ ADDRESS_LIMIT = AddressLimit(SETTINGS.clicks_per_minute)
 
 def name_of(call: Call) -> str:
     """Return the one name of a call; raise 400 for a malformed and 404 for a foreign one."""
-    if len(call.names) != 1:
+    names = set(call.names)
+    if len(names) != 1:
         raise Problem(400, "Name one counter, like ?name=post-1.")
-    [name] = call.names
+    [name] = names
     if not NAME.fullmatch(name):
         raise Problem(400, NAME_RULE)
     if not SETTINGS.permits(name):
@@ -353,7 +352,8 @@ def key_of(headers: Headers) -> str | None:
         return None
     key = KEY.fullmatch(headers["idempotency-key"].strip().lower())
     if key is None:
-        raise Problem(400, f'Idempotency-Key must be a UUID like "{EXAMPLE_KEY}", a new one for each click.')
+        example = '"8e03978e-40d5-43e8-bc93-6894a57f9324"'
+        raise Problem(400, f"Idempotency-Key must be a UUID like {example}, a new one for each click.")
     return key[2]
 
 
@@ -458,9 +458,8 @@ async def dispatch(request: Request, headers: Headers) -> Response:
     route = ROUTES.get(request.scope["path"])
     if route is None:
         raise Problem(404, "There is nothing here. Open the counter's page, or send POST /click?name=post-1.")
-    methods = ("POST", "OPTIONS") if route is click else ("GET", "HEAD", "OPTIONS")
-    allow = ", ".join(methods)
-    if request.method not in methods:
+    allow = "POST, OPTIONS" if route is click else "GET, HEAD, OPTIONS"
+    if request.method not in allow.split(", "):
         raise Problem(405, f"Use {allow} here.", {"Allow": allow})
     if request.method == "OPTIONS":
         return respond(b"", None, 204, {**PREFLIGHT, "Allow": allow})
