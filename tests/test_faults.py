@@ -272,8 +272,15 @@ class SmallDisk:
         subprocess.run(["mount", *arguments, self.folder], check=True, capture_output=True, text=True)
 
     def fill(self):
+        wait_until(self._shrink)
+
+    def _shrink(self):
+        """Make it as small as what it holds, unless that grows at the same moment."""
         disk = os.statvfs(self.folder)
-        self._mount("-o", f"remount,size={(disk.f_blocks - disk.f_bfree) * disk.f_frsize}")
+        with suppress(subprocess.CalledProcessError):
+            self._mount("-o", f"remount,size={(disk.f_blocks - disk.f_bfree) * disk.f_frsize}")
+            return True
+        return False
 
     def free(self):
         self._mount("-o", f"remount,size={self.megabytes}m")
