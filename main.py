@@ -16,7 +16,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from difflib import get_close_matches
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -108,10 +107,12 @@ def number_of(environ: Mapping[str, str], variable: str, default: str) -> int:
 
 def misspelt(environ: Mapping[str, str]) -> list[str]:
     """Return a sentence for each variable that is nearly the name of a setting."""
+    from difflib import get_close_matches  # not needed on Google
+
     return [
         f"{name} is no setting. Did you mean {right}?"
         for name in sorted(set(environ).difference(VARIABLES))
-        for right in get_close_matches(name.upper(), VARIABLES, 1, cutoff=0.9)
+        for right in get_close_matches(name.upper(), VARIABLES, 1, cutoff=0.87)
     ]
 
 
@@ -130,6 +131,7 @@ EVERY_ANSWER = {
     "Access-Control-Expose-Headers": "Retry-After",
     "Cross-Origin-Resource-Policy": "cross-origin",
 }
+MAY_NOT_CLICK = {"Pragma": "click-allowed=no"}  # one of the few headers that another site's script may read
 PREFLIGHT = {
     "Access-Control-Allow-Methods": "POST",
     "Access-Control-Allow-Headers": "*",  # scripts that trace requests add their own
@@ -162,9 +164,15 @@ def respond(
     return Response(content, status, {**EVERY_ANSWER, **headers}, media_type)
 
 
-def cacheable_response(call: Call, content: bytes, media_type: str, headers: Mapping[str, str]) -> Response:
+def etag_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def cacheable_response(
+    call: Call, content: bytes, media_type: str, headers: Mapping[str, str], etag: str = ""
+) -> Response:
     """Answer with the content, or with 304 where the client names its ETag."""
-    etag = hashlib.sha256(content).hexdigest()[:32]
+    etag = etag or etag_of(content)
     headers = {**headers, "ETag": f'"{etag}"'}
     if parse_etags(call.headers.get("if-none-match")).contains_weak(etag):
         return respond(b"", None, 304, {name: text for name, text in headers.items() if name != "Content-Encoding"})
@@ -278,14 +286,12 @@ async def body_of(request: Request, headers: Headers) -> bytes:
     return body
 
 
-def check_origin(headers: Headers) -> None:
-    """Refuse what another site makes a browser send: https://pkg.go.dev/net/http#CrossOriginProtection."""
+def may_click(headers: Headers) -> bool:
+    """Tell whether no unlisted site makes a browser send this: https://pkg.go.dev/net/http#CrossOriginProtection."""
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site in ("same-origin", "none") or origin in SETTINGS.allowed_origins:
-        return
-    if not site and (not origin or origin.partition("://")[2] == headers.get("host", "") != ""):
-        return
-    raise Problem(403, "This site may not click here. Its origin must be listed in ALLOWED_ORIGINS.")
+        return True
+    return not site and (not origin or origin.partition("://")[2] == headers.get("host", "") != "")
 
 
 class AddressLimit:
@@ -379,7 +385,8 @@ async def value(call: Call) -> Response:
     permitted = list(filter(SETTINGS.permits, call.names)) if several else [name_of(call)]
     counts = dict(zip(permitted, await db.counts(permitted) if permitted else [], strict=True))
     answers = [{"name": name, "value": counts.get(name)} for name in call.names]
-    return respond(json.dumps(answers if several else answers[0]), "application/json")
+    told = {} if may_click(call.headers) else MAY_NOT_CLICK  # to the page's owner, before anybody presses
+    return respond(json.dumps(answers if several else answers[0]), "application/json", headers=told)
 
 
 async def history(call: Call) -> Response:
@@ -414,14 +421,16 @@ async def health(call: Call) -> Response:
     return respond('{"status": "ok"}', "application/json")
 
 
-async def file(media_type: str, plain: bytes, zipped: bytes, call: Call) -> Response:
+async def file(media_type: str, plain: tuple[bytes, str], zipped: tuple[bytes, str], call: Call) -> Response:
     """Answer with a file as it stands or compressed, each with its ETag."""
     headers = {"Cache-Control": "public, max-age=300", "Vary": "Accept-Encoding"}
     headers |= EVERY_PAGE if media_type == "text/html" else {}
     accepted = parse_accept_header(call.headers.get("accept-encoding", ""), Accept)
     if accepted.best_match(("gzip", "identity")) == "gzip":
-        return cacheable_response(call, zipped, media_type, headers | {"Content-Encoding": "gzip"})
-    return cacheable_response(call, plain, media_type, headers)
+        content, etag = zipped
+        return cacheable_response(call, content, media_type, headers | {"Content-Encoding": "gzip"}, etag)
+    content, etag = plain
+    return cacheable_response(call, content, media_type, headers, etag)
 
 
 def files(folder: Path) -> dict[str, Route]:
@@ -433,7 +442,8 @@ def files(folder: Path) -> dict[str, Route]:
         content = path.read_bytes()
         zipped = gzip.compress(content, mtime=0)  # the same on every instance
         media_type = types.guess_type(path.name)[0] or "application/octet-stream"
-        routes[f"/{path.relative_to(folder).as_posix()}"] = partial(file, media_type, content, zipped)
+        route = partial(file, media_type, (content, etag_of(content)), (zipped, etag_of(zipped)))
+        routes[f"/{path.relative_to(folder).as_posix()}"] = route
     return routes
 
 
@@ -453,8 +463,8 @@ async def dispatch(request: Request, headers: Headers) -> Response:
     """Answer a request, or raise what is wrong with it."""
     body = await body_of(request, headers)
     check_lengths(request, headers)
-    if request.method not in ("GET", "HEAD", "OPTIONS"):
-        check_origin(headers)
+    if request.method not in ("GET", "HEAD", "OPTIONS") and not may_click(headers):
+        raise Problem(403, "This site may not click here. Its origin must be listed in ALLOWED_ORIGINS.")
     route = ROUTES.get(request.scope["path"])
     if route is None:
         raise Problem(404, "There is nothing here. Open the counter's page, or send POST /click?name=post-1.")
