@@ -230,7 +230,8 @@ def test_killed_after_each_change_the_next_run_goes_on(request, live_state, note
         runs += 1
     assert done.returncode == 0, project.outputs
     assert runs == len(seen) > 5
-    note("j" if first == "project" else "k", project, f"{first}: the last of {runs} runs, each killed after a change")
+    place, what = ("k", "teardown") if arguments else ("j", "deployment")
+    note(place, project, f"{what}: the last of {runs} runs, each killed after a change")
     assert "click-counter is PENDING_" in project.outputs
     assert "click-counter is DE" in project.outputs
     if arguments:
