@@ -620,6 +620,9 @@ def test_labels_and_cards_that_are_closed_are_taken_as_they_are(function, show, 
         show(f'<click-counter name="post-1">{content}</click-counter><p>Below</p>')
         expect(page.get_by_role("button")).to_have_count(1)
         assert not page.locator("[part=heart]").is_visible()
+    show('<click-counter name="post-1" readonly><p>People who have read this to the end:</p></click-counter>')
+    expect(count(page)).to_have_text("0")
+    assert count(page).bounding_box()["x"] > page.get_by_text("People").bounding_box()["x"]
 
 
 ADVICE_AT_LOAD = {
