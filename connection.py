@@ -84,7 +84,7 @@ class Connection:
         except OSError:
             data = b""
         self._received += data
-        if not data or (self._replied is None and data.startswith(b"E")):
+        if not data or (self._replied is None and self._received.startswith(b"E")):
             self.is_stale = True
             self._loop.remove_reader(self._socket)
         if (self._walk() or not data) and self._replied and not self._replied.done():

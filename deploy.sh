@@ -21,7 +21,7 @@
 #   RUNTIME=python313  CPU=1  MEMORY=512Mi
 #   CONCURRENCY=250                               requests at once
 #   MIN_INSTANCES=0  MAX_INSTANCES=8              how many there are
-# The Cloud SQL instance. One that is there already is used when INSTANCE names it, with a new database in it:
+# The Cloud SQL instance that it makes. (One that is there already is used by its URL, see README.md.)
 #   INSTANCE=click-counter  DATABASE=clicks  DATABASE_USER=clicks
 #   TIER=db-f1-micro  POSTGRES=POSTGRES_16  STORAGE_GB=10
 #   CONNECTIONS=                                  that the database takes; known for Cloud SQL's small tiers
@@ -63,6 +63,7 @@ DATABASE_URL=$(trim "${DATABASE_URL:-}")
 : "${TIER:=db-f1-micro}" "${POSTGRES:=POSTGRES_16}" "${STORAGE_GB:=10}" "${CONNECTIONS:=}"
 # Where these are not given, the record of an earlier run decides, and then the default.
 : "${REGION:=}" "${SERVICE_ACCOUNT:=}" "${INSTANCE:=}" "${DATABASE:=}" "${DATABASE_USER:=}"
+SETTINGS=(COUNTERS MAX_COUNTERS ALLOWED_ORIGINS CLICKS_PER_MINUTE)
 
 BACKUP=03:17 # the time of the instance's backups, an odd one
 secret="$FUNCTION-database-url"
@@ -70,7 +71,7 @@ project="--project=$PROJECT_ID"
 
 # --- Calling gcloud ---------------------------------------------------------------------------------------------
 
-given='' just_enabled='' place='' url_region='' url_instance=''
+given='' just_enabled='' number='' account='' place='' url_region='' url_instance=''
 errors=$(mktemp)
 trap 'rm -f "$errors"' EXIT
 
@@ -87,19 +88,18 @@ show() { # look or change, command
 }
 
 # Look at something; `answer` is what gcloud prints, and empty where there is no such thing, as always in a dry run.
-look() { # arguments of gcloud
-  local said try
+look() { # format, if any; arguments of gcloud
+  local said try=1
   answer=''
+  set -- "${@:2}" ${1:+"--format=$1"}
   [ -z "$dry_run" ] || { show look gcloud "$@" && return; }
-  for try in 1 2 3 4 5 6; do
-    if answer=$(gcloud "$@" 2>"$errors" </dev/null); then return; fi
+  until answer=$(gcloud "$@" 2>"$errors" </dev/null); do
     answer='' said=$(cat "$errors")
     ! is_not_found "$1 $2" "$said" || return 0
-    if [ -z "$just_enabled" ] || ! passes "$said" "$try"; then break; fi
-  done
-  abort "this look-up failed: gcloud $1 $2 $3
+    passes "$said" $((try++)) || abort "this look-up failed: gcloud $1 $2 $3
 $said
-The look-up changed nothing. Mend what gcloud says (PROJECT_ID is $PROJECT_ID), and run ./deploy.sh again: it goes on here."
+The look-up changed nothing. $(remedy "$said") Run ./deploy.sh again: it goes on here."
+  done
 }
 
 # What gcloud says where there is no such thing, and nothing else: a network that is away, a missing right and a
@@ -113,49 +113,73 @@ is_not_found() { # command, what gcloud said
   esac
 }
 
-# Change something; what gcloud says goes to standard error. `given`, if set, comes on standard input.
+NOISE='^$|^Done|^Operation|^Updated secret'
+
+# Change something; what gcloud says of it goes to standard error, but not the resource itself: a project's policy holds
+# its members' addresses. `given`, if set, comes on standard input.
 change() { # arguments of gcloud
-  local said try input="$given"
+  local said try=1 input="$given"
   given=''
+  set -- "$@" --format=none
   [ -z "$dry_run" ] || { show change gcloud "$@" && return; }
-  for try in 1 2 3 4 5 6; do
-    said=$(printf '%s' "$input" | gcloud "$@" 2>&1 | tee >(cat >&2)) && return
-    passes "$said" "$try" || break
+  until printf '%s' "$input" | gcloud "$@" 2>&1 | tee "$errors" | { grep --line-buffered -vE "$NOISE" >&2 || :; }; do
+    said=$(cat "$errors")
+    [[ "$try" = 1 || "$said" != *"already exists"* ]] || return 0 # what was waited for has made it
+    passes "$said" $((try++)) ||
+      abort "this failed: gcloud $1 $2 $3. $(remedy "$said") Run ./deploy.sh again: it goes on here."
   done
-  abort "this failed: gcloud $1 $2 $3. $(remedy "$said") Run ./deploy.sh again: it goes on here."
 }
 
-# What was just made or enabled is not known everywhere at once, and a function that was just removed may still hold its
-# connection: wait.
+# What was just made or enabled is not known everywhere at once; what another run began, or somebody else does, ends.
 passes() { # what gcloud said, which attempt this was
-  case "$1" in
-    *"does not exist"* | *"has not been used"* | *SERVICE_DISABLED* | *"being accessed by other users"*) ;;
+  case "$just_enabled$1" in
+    1*"has not been used"* | 1*SERVICE_DISABLED* | *"ervice account"*"does not exist"* | *"concurrent policy changes"*) ;;
+    *"another operation was already in progress"* | *"unable to queue the operation"*) ;;
+    *"being accessed by other users"*) ;; # a function that was just removed may still hold its connection
     *) return 1 ;;
   esac
-  [ "$2" -lt 6 ] || return 1
-  say "not known everywhere yet: trying again in 10 s"
+  [ "$2" -lt 30 ] || return 1
+  say "that passes: trying again in 10 s"
   sleep 10
 }
 
 remedy() { # what gcloud said
+  local actor='serviceAccounts/([a-z0-9@.-]+[a-z])' to=$account
+  ! [[ "$1" =~ $actor ]] || to=${BASH_REMATCH[1]}
   case "$1" in
+    *"illing account"* | *BILLING*) printf '%s' "The project needs a billing account:\
+ gcloud billing projects link $PROJECT_ID --billing-account=ID (gcloud billing accounts list shows the IDs)." ;;
+    *.act[aA]s*) printf '%s' "You may not let something run as $to. Its owner permits it:\
+ gcloud iam service-accounts add-iam-policy-binding $to $project --member=user:YOU --role=roles/iam.serviceAccountUser" ;;
+    *"missing permission on the build service account"* | *"Build failed"*) printf '%s' "If the build lacks permissions: gcloud\
+ projects add-iam-policy-binding $PROJECT_ID --member=serviceAccount:${number:-NUMBER}-compute@developer.gserviceaccount.com\
+ --role=roles/cloudbuild.builds.builder. Otherwise see its log: gcloud builds list --region=$REGION --limit=1 $project" ;;
+    *"uota exceeded"* | *"max instance per project"* | *RESOURCE_EXHAUSTED*) printf '%s' "One of Google's limits is reached. One per\
+ minute passes; for more: https://console.cloud.google.com/iam-admin/quotas?project=$PROJECT_ID" ;;
     *gcp.resourceLocations*) printf '%s' "A policy of your organisation permits only some locations. Choose them with REGION\
  and, for the secret, like SECRET_LOCATIONS=europe-west1,europe-west4." ;;
     *"permitted customer"* | *"permitted organization"* | *llowedPolicyMember*) printf '%s' "A policy of your organisation\
  (iam.allowedPolicyMemberDomains) forbids opening it to everybody. It works for those whom you permit to call it. To open\
  it, have the policy permit allUsers in this project, or switch the check off:\
  gcloud run services update $FUNCTION --region=$REGION $project --no-invoker-iam-check." ;;
-    *) printf 'Mend what it says above; --help names the variables that choose another name, place or Postgres.' ;;
+    *) printf 'Mend what gcloud says (PROJECT_ID is %s; --help names what else can be chosen).' "$PROJECT_ID" ;;
   esac
 }
 
 has_line() { [[ $'\n'"$2"$'\n' = *$'\n'"$1"$'\n'* ]]; } # line, lines
 
-has_role() { # role, member, kind of resource, its name and flags
+line_of() { # its first field, lines
+  local line
+  while IFS= read -r line; do
+    [ "${line%%|*}" != "$1" ] || printf '%s' "$line"
+  done <<<"$2"
+}
+
+has_role() { # role, member, kind of resource, its name and flags; roles with a condition are others
   read -ra group <<<"$3"
-  look "${group[@]}" get-iam-policy "${@:4}" '--flatten=bindings[].members' "--filter=bindings.role=$1" \
-    '--format=value(bindings.members)'
-  has_line "$2" "$answer"
+  look 'value[separator="|"](bindings.role,bindings.members,bindings.condition.expression)' \
+    "${group[@]}" get-iam-policy "${@:4}" '--flatten=bindings[].members'
+  has_line "$1|$2|" "$answer"
 }
 
 grant() { # the same
@@ -198,6 +222,21 @@ check_settings() {
     well_formed "$variable" '[0-9]{1,9}' "write it like $variable=1000"
   done
   [ -z "$DATABASE_URL" ] || read_url "$DATABASE_URL"
+}
+
+# A variable that is one letter away from one of these would be ignored without a word.
+name_near_misses() {
+  local variable i near exported
+  exported=" $(compgen -e | tr '\n' ' ') "
+  for variable in "${SETTINGS[@]}" DATABASE_URL PROJECT_ID FUNCTION SERVICE_ACCOUNT SECRET_LOCATIONS RUNTIME CONCURRENCY \
+    MIN_INSTANCES MAX_INSTANCES INSTANCE DATABASE DATABASE_USER POSTGRES STORAGE_GB CONNECTIONS; do
+    near="${variable}[A-Z_]"
+    for ((i = 0; i < ${#variable}; i++)); do
+      near="$near|${variable:0:i}[A-Z_]?${variable:i+1}|${variable:0:i}[A-Z_]${variable:i}"
+    done
+    near=" ($near) " exported=${exported/ $variable / }
+    ! [[ "$exported" =~ $near ]] || say "${BASH_REMATCH[1]} is no variable of this script. Did you mean $variable?"
+  done
 }
 
 # https://cloud.google.com/run/docs/configuring/services/memory-limits
@@ -246,17 +285,9 @@ print(f"socket {socket}" if socket else "" if certificate is None else f"certifi
 # What the function itself, database_url.py, reads in a URL, into `place`: its socket or its certificate.
 # Nothing of the URL is shown, for in one that is malformed the password may be anywhere.
 read_url() { # URL
-  local file python=python3 only="Take only the URL, without quotes: $EXAMPLE"
-  local words='^[A-Za-z ]+=' own_name='^(DATABASE_URL|export |set |[$]env:)|^[A-Za-z_]+ *[=:] *[^a-z]?postgres'
-  local has="The function has only Cloud SQL's, /cloudsql/$PROJECT_ID:REGION:INSTANCE"
-  local own="^socket /cloudsql/$PROJECT_ID:([a-z0-9-]+):([a-z0-9-]+)(/.*)?$"
-  case "$1" in
-    psql* | PGPASSWORD=*) abort "DATABASE_URL holds the whole psql command. $only" ;;
-    [Jj][Dd][Bb][Cc]:*) abort "DATABASE_URL is written for Java. Write user and password before the host: $EXAMPLE" ;;
-  esac
-  ! [[ "$1" =~ $own_name ]] || abort "DATABASE_URL holds its own name once more. $only"
-  [[ "$1" != [\'\"\`]* && "$1" != *[\'\"\`] && "$1" != $'\xe2\x80'* ]] || abort "DATABASE_URL begins or ends with a quote. $only"
-  ! [[ "$1" =~ $words ]] || abort "DATABASE_URL is a list of words. Write it as a URL: $EXAMPLE"
+  local file python=python3 own="^socket /cloudsql/$PROJECT_ID:([a-z0-9-]+):([a-z0-9-]+)(/.*)?$"
+  [[ "$1" = postgres*://* && "$1" != *[\'\"\`] ]] || abort "DATABASE_URL must be the URL of a Postgres and nothing else: no\
+ quotes, no command, no name before it. Write it like $EXAMPLE"
   [ ! -x .venv/bin/python ] || python=.venv/bin/python
   command -v "$python" >/dev/null || abort "DATABASE_URL is read by python3, which is missing. Install Python 3.11 or newer"
   place=$(K_SERVICE=x DATABASE_URL=$1 "$python" -SBc "$JUDGE" 2>&1) || abort "$place"
@@ -266,10 +297,9 @@ read_url() { # URL
     return
   fi
   case "$place" in
-    "socket "*PROJECT_ID:* | "socket "*:REGION:*) abort "DATABASE_URL holds a placeholder. Put project and region there" ;;
-    "socket /cloudsql/"*) abort "DATABASE_URL names no Cloud SQL instance of $PROJECT_ID. $has" ;;
-    "socket "*) abort "DATABASE_URL names a socket of this machine. $has" ;;
     '' | "certificate /etc/ssl/"*) ;;
+    "socket "*) abort "DATABASE_URL names a socket that the function does not have. It has those of this project's Cloud SQL:\
+ /cloudsql/$PROJECT_ID:REGION:INSTANCE, with region and instance filled in" ;;
     *) [[ "$file" != *..* && "${file#./}" = static/* && -f "$file" ]] ||
       abort "DATABASE_URL: the file of sslrootcert is not uploaded. A certificate is no secret: put it into static/, and\
  write sslrootcert=static/NAME" ;;
@@ -289,22 +319,10 @@ check_connections() {
  takes over, and 6 for administration: $need of the $most that the database takes. Lower it to $(((most - 6) / 2)), or take a larger TIER"
 }
 
-check_account() {
-  [ -n "$dry_run" ] || command -v gcloud >/dev/null ||
-    abort "gcloud is missing. Install it: https://cloud.google.com/sdk/docs/install"
-  look auth list --filter=status:ACTIVE '--format=value(account)'
-  [ -n "$answer$dry_run" ] || abort "no account. Run: gcloud auth login"
-  look projects describe "$PROJECT_ID" '--format=value(projectId)'
-}
+# --- What was made: the record, and which database it is --------------------------------------------------------
 
-# --- What is there, and whose it is -----------------------------------------------------------------------------
-
-SETTINGS=(COUNTERS MAX_COUNTERS ALLOWED_ORIGINS CLICKS_PER_MINUTE)
-deployed=('' '' '' '' '' '' '' '') # the function: mark, version of the secret, state, sum of the files, the settings
-secret_is='' function_is='' account_is='' # ours or foreign, where it is there
-enabled='' stored='' version='' state='' databases='' users=''
-record='' record_region='' record_account='' record_instance='' record_made='' record_database='' record_user=''
-url='' kind='' made='' connection='' uri='' unchecked='' remove_instance='' looked='' note='' gone='' kept=''
+enabled='' record='' record_region='' record_account='' record_instance='' record_made='' record_database=''
+record_user='' record_deployed='' version='' stored='' url='' kind='' connection='' password=''
 
 enable() { # services
   local service missing=()
@@ -314,63 +332,16 @@ enable() { # services
   [ ${#missing[@]} -eq 0 ] || { change services enable "${missing[@]}" "$project" && just_enabled=1; }
 }
 
-look_around() {
-  step "what is there"
-  look_at_secret
-  from_record REGION "$record_region" europe-west1
-  from_record SERVICE_ACCOUNT "$record_account" "$FUNCTION"
-  [[ "$SERVICE_ACCOUNT" =~ ^.{6,30}$ ]] ||
-    abort "FUNCTION=$FUNCTION cannot name the service account, too: set SERVICE_ACCOUNT to 6 to 30 letters, digits and hyphens"
-  account="$SERVICE_ACCOUNT@$PROJECT_ID.iam.gserviceaccount.com"
-  mark="Made by deploy.sh for the click counter $FUNCTION"
-  look_at_function
-  # In a list what is missing is missing; to describe it would be refused as if a right were missing.
-  look iam service-accounts list "$project" "--filter=email=$account" '--format=value[separator="|"](email,description)'
-  [ -z "$answer" ] || account_is=foreign
-  [ "$answer" != "$account|$mark" ] || account_is=ours
-}
-
-# The secret's labels record what was made, and which Cloud SQL instance the counts are in. Half a record is none.
-RECORD='^click-counter([|][a-z0-9-]+){2}[|]([|][|][|]|[a-z0-9-]+[|](begun|(no-)?[0-9]+)([|][a-z0-9_-]+){2})$'
-
-look_at_secret() {
-  local labels=labels.made_by,labels.region,labels.account,labels.instance,labels.instance_made,labels.database,labels.user
-  look secrets describe "$secret" "$project" "--format=value[separator=\"|\"]($labels)"
-  [ -n "$answer" ] || return 0
-  secret_is=foreign
-  [[ "$answer" =~ $RECORD ]] || return 0
-  secret_is=ours record=$answer
-  IFS='|' read -r _ record_region record_account record_instance record_made record_database record_user <<<"$record"
-}
-
-look_at_function() {
-  local of_function='labels.made_by,labels.secret_version,state,labels.source'
-  look functions describe "$FUNCTION" --gen2 "--region=$REGION" "$project" \
-    "--format=value[separator=\"|\"]($of_function$(printf ',serviceConfig.environmentVariables.%s' "${SETTINGS[@]}"))"
-  [ -z "$answer" ] || IFS='|' read -ra deployed <<<"$answer|end"
-  [ -n "$answer" ] || # every function has a service of its name; one without a function is somebody's
-    look run services describe "$FUNCTION" "--region=$REGION" "$project" '--format=value(metadata.name)'
-  [ -z "$answer" ] || function_is=foreign
-  [ "${deployed[0]}" != click-counter ] || function_is=ours
-}
-
 from_record() { # variable, its record, its default
-  [ -z "$2" ] || [ "${!1:-$2}" = "$2" ] || abort "$FUNCTION was deployed with $1=$2. Use that, or choose another FUNCTION"
+  [ -z "$2" ] || [ "${!1:-$2}" = "$2" ] || abort "$FUNCTION was deployed with $1=$2. Leave $1 out, or choose another\
+ FUNCTION. To move the counts, export them and run --teardown --with-database first"
   printf -v "$1" '%s' "${!1:-${2:-$3}}"
 }
 
-refuse() { # what, which variable chooses another, what else helps
-  abort "$1 is there already, and this script did not make it. Choose another name: $2=…${3:-}"
-}
-
-look_at_stored() { # in the newest version
-  look secrets versions list "$secret" "$project" --limit=1 '--format=value[separator="|"](name.basename(),state)'
-  version=${answer%%|*}
-  case "$answer" in
-    *'|DISABLED') abort "version $version of the secret $secret is disabled. Enable it:\
- gcloud secrets versions enable $version --secret=$secret $project" ;;
-    *'|ENABLED') look secrets versions access "$version" "--secret=$secret" "$project" && stored=$answer ;;
-  esac
+is_made() { # URL; whether it is that of the user that was made here; its password into `password`
+  local form="^postgresql://${record_user:-/}:([A-Za-z0-9._~-]+)@/$record_database"'\?host=/cloudsql/'
+  [[ "$1" =~ $form"$PROJECT_ID:$REGION:$record_instance"$ ]] || return 1
+  password=${BASH_REMATCH[1]}
 }
 
 # Which database: `kind` is made (in Cloud SQL, by this script), own (in this project's Cloud SQL, by its owner) or other.
@@ -380,213 +351,289 @@ choose_database() {
   if [ -n "$url" ] && ! is_made "$url"; then
     [ "$url" = "$DATABASE_URL" ] || read_url "$url"
     [ -z "$INSTANCE$DATABASE$DATABASE_USER" ] || abort "the counts are in the Postgres of DATABASE_URL. Leave INSTANCE, DATABASE\
- and DATABASE_USER out, or, to move into Cloud SQL with INSTANCE=${INSTANCE:-click-counter}, run with DATABASE_URL= as well"
+ and DATABASE_USER out, or, to move into a new Cloud SQL instance, run with DATABASE_URL= as well"
     kind=other
-    [ -z "$url_instance" ] || kind=own INSTANCE=$url_instance
+    [ -z "$url_instance" ] || kind=own
   elif [ "$secret_is$url$take_back_url" = ours ] && { [ -n "$version" ] || [ -z "$record_instance" ]; }; then
     abort "the secret $secret holds no URL. Give DATABASE_URL again, or an empty one (DATABASE_URL= ./deploy.sh) for Cloud SQL"
   fi
+  [ "$kind" = other ] || enable sqladmin sql-component
+  [ "$kind" != own ] || look_at_own_instance
 }
 
-check_record() { # that the variables agree with it, if there is one
-  [ -z "$record_instance" ] || [ "$record_instance $record_database $record_user" = \
-    "${INSTANCE:-$record_instance} ${DATABASE:-$record_database} ${DATABASE_USER:-$record_user}" ] ||
-    abort "the counts of $FUNCTION are in INSTANCE=$record_instance DATABASE=$record_database DATABASE_USER=$record_user.\
- Leave these variables out. To move, export the counts and run --teardown --with-database first"
+look_at_own_instance() { # of the project's owner
+  look_at_state_of_instance "$url_instance"
+  connection="$PROJECT_ID:$url_region:$url_instance"
+  [ -n "$state$dry_run" ] || abort "there is no Cloud SQL instance $url_instance"
+  region=${region:-$url_region}
+  [ "$place $url_region" = "socket /cloudsql/$connection/.s.PGSQL.5432 $region" ] ||
+    abort "DATABASE_URL: the socket of the instance is at /cloudsql/$PROJECT_ID:$region:$url_instance/.s.PGSQL.5432"
+  TIER=${tier:-$TIER}
 }
 
-is_made() { # URL; whether it is that of the user that was made here; its password into `password`
-  local form="^postgresql://${record_user:-/}:([A-Za-z0-9._~-]+)@/$record_database"'\?host=/cloudsql/'
-  [[ "$1" =~ $form"$PROJECT_ID":[a-z0-9-]+:"$record_instance"$ ]] || return 1
-  password=${BASH_REMATCH[1]}
-}
-
-look_at_instance() { # instance
-  local settings=settings.tier,settings.deletionProtectionEnabled,settings.backupConfiguration.startTime
-  looked=$1 state='' region='' created='' tier='' protected='' backup='' grows=''
-  look sql instances list "$project" "--filter=name=$1" \
-    "--format=value[separator=\"|\"](state,region,createTime,$settings,settings.storageAutoResize)"
-  [ -n "$answer" ] || return 0
-  IFS='|' read -r state region created tier protected backup grows <<<"$answer"
-  created=${created//[!0-9]/} created=${created:-0}
-}
-
-# Whether the instance that was looked at is the recorded one, not another that somebody else made under its name: by the
-# time of its creation, or, where the run that made it was interrupted, by the odd time of its backups and its fixed size.
-is_of_record() {
-  case "$record_made" in
-    begun) [ "$backup" = "$BACKUP" ] && [ "$grows" != True ] ;;
-    *) [ "$created" = "${record_made#no-}" ] ;;
-  esac
-}
-
-wait_for_instance() { # until it runs or is gone
-  local minutes=0
-  while [ -n "$state" ] && [ "$state" != RUNNABLE ]; do
+# A state that passes is waited for: what an interrupted run began goes on at Google.
+settle() { # resource, its name
+  local tries=0
+  while "look_at_state_of_$1" "$2"; do
     case "$state" in
-      PENDING_* | *MAINTENANCE | REPAIRING) ;;
-      STOPPED) abort "the Cloud SQL instance $INSTANCE is $state. Start it:\
- gcloud sql instances patch $INSTANCE $project --activation-policy=ALWAYS" ;;
-      *) abort "the Cloud SQL instance $INSTANCE is $state. See: gcloud sql instances describe $INSTANCE $project. If its\
- creation failed: ./deploy.sh --teardown --with-database" ;;
+      PENDING_* | *MAINTENANCE | REPAIRING | DEPLOYING | DELETING) ;;
+      *) return ;;
     esac
-    [ $((minutes += 1)) -le 20 ] || abort "the instance is $state for 20 minutes. Run ./deploy.sh again later: it goes on here."
-    say "$INSTANCE is $state: waiting"
-    sleep 60
-    look_at_instance "$INSTANCE"
+    [ $((tries += 1)) -le 40 ] || abort "$2 is $state for 20 minutes. Run ./deploy.sh again later: it goes on here."
+    say "$2 is $state: waiting"
+    sleep 30
   done
 }
 
-look_at_databases() {
-  look sql databases list "--instance=$INSTANCE" "$project" '--format=value(name)'
-  databases=$(grep -vxF postgres <<<"$answer" || :)
-  look sql users list "--instance=$INSTANCE" "$project" '--format=value(name)'
-  users=$answer
+# --- The resources ----------------------------------------------------------------------------------------------
+# In the order in which they are made, and backwards removed. `look_at_…` leaves its verdict in `…_is`: empty where there
+# is none, ours or foreign.
+
+RESOURCES=(secret service_account instance database user function)
+secret_is='' service_account_is='' instance_is='' database_is='' user_is='' function_is=''
+
+describe() { # resource; into `what` and, the variable that chooses another, `chosen_by`
+  case "$1" in
+    secret) what="the secret $secret" chosen_by=FUNCTION ;;
+    service_account) what="the service account $SERVICE_ACCOUNT" chosen_by=SERVICE_ACCOUNT ;;
+    instance) what="the Cloud SQL instance $INSTANCE" chosen_by=INSTANCE ;;
+    database) what="the database $DATABASE" ;;
+    user) what="the database user $DATABASE_USER" ;;
+    function) what="the function $FUNCTION in $REGION" chosen_by=FUNCTION ;;
+  esac
 }
 
-look_at_database() {
-  local database=${record_database:-clicks} user=${record_user:-clicks} socket
-  look_at_instance "${record_instance:-${INSTANCE:-click-counter}}"
-  if [ "$kind" = made ]; then
-    if [ -n "$record_instance" ] && ! is_of_record; then # all of that is gone
-      record_instance='' record_made='' record_database='' record_user='' url=''
-    fi
-    check_record
-    [ "$record_made" != begun ] || record_database='' record_user='' # nothing was made in it yet
-    given_instance=$INSTANCE
-    INSTANCE=${INSTANCE:-$looked} DATABASE=${DATABASE:-$database} DATABASE_USER=${DATABASE_USER:-$user}
+# The secret holds the database's URL, and in its labels the record: it is written before what it records is made, so
+# that a run knows what an interrupted one had made. Half a record is none.
+RECORD='^click-counter([|][a-z0-9-]+){2}[|]([|][|][|]|[a-z0-9-]+[|](begun|[0-9]+)([|][a-z0-9_-]+){2})[|][a-z0-9-]*$'
+
+look_at_secret() {
+  look "value[separator=\"|\"](labels.made_by$(printf ',labels.%s' region account instance instance_made database user deployed))" \
+    secrets describe "$secret" "$project"
+  [ -z "$answer" ] || secret_is=foreign
+  if [[ "$answer" =~ $RECORD ]]; then
+    secret_is=ours record=$answer
+    IFS='|' read -r _ record_region record_account record_instance record_made record_database record_user record_deployed \
+      <<<"$record"
   fi
-  [ "$INSTANCE" = "$looked" ] || look_at_instance "$INSTANCE"
-  wait_for_instance
-  [ "$kind" = own ] || url_region=$REGION
-  region=${region:-$url_region} TIER=${tier:-$TIER}
-  connection="$PROJECT_ID:$region:$INSTANCE" socket="/cloudsql/$PROJECT_ID:$region:$INSTANCE/.s.PGSQL.5432"
-  [ ${#socket} -le 107 ] || abort "the socket's path $socket is longer than 107 bytes. Take a shorter INSTANCE"
-  if [ "$kind" = own ]; then
-    [ -n "$state$dry_run" ] || abort "there is no Cloud SQL instance $INSTANCE"
-    [ "$place" = "socket $socket" ] || abort "DATABASE_URL: the socket of the instance $INSTANCE is at $socket"
-  elif [ -z "$state" ]; then
-    made=begun
-  else
-    [ -n "$given_instance$record_instance" ] || abort "a Cloud SQL instance $INSTANCE is there already, and this script did not\
- make it. INSTANCE=$INSTANCE moves into it, INSTANCE=… with another name makes one"
-    made=${record_made:-no-$created}
-    [ "$made" != begun ] || made=$created
-    look_at_databases
-    [ -n "$record_database" ] || ! has_line "$DATABASE" "$databases" ||
-      refuse "the database $DATABASE in the instance $INSTANCE" DATABASE
-    [ -n "$record_user" ] || ! has_line "$DATABASE_USER" "$users" ||
-      refuse "the user $DATABASE_USER in the instance $INSTANCE" DATABASE_USER
-  fi
+  from_record REGION "$record_region" europe-west1
+  from_record SERVICE_ACCOUNT "$record_account" "$FUNCTION"
+  [[ "$SERVICE_ACCOUNT" =~ ^.{6,30}$ ]] ||
+    abort "FUNCTION=$FUNCTION cannot name the service account, too: set SERVICE_ACCOUNT to 6 to 30 letters, digits and hyphens"
+  account="$SERVICE_ACCOUNT@$PROJECT_ID.iam.gserviceaccount.com"
+  [ "$secret_is$teardown" != ours ] || look_at_stored
 }
 
-# --- The steps --------------------------------------------------------------------------------------------------
-
-make_service_account() {
-  step "service account $SERVICE_ACCOUNT"
-  [ "$account_is" = ours ] ||
-    change iam service-accounts create "$SERVICE_ACCOUNT" "$project" "--display-name=Click counter" "--description=$mark"
-  [ "$kind" = other ] || grant roles/cloudsql.client "serviceAccount:$account" projects "$PROJECT_ID"
+look_at_stored() { # in the newest version; `state` alone is shown as that command's own table shows it: enabled
+  look 'value[separator="|"](name.basename(),state.basename())' secrets versions list "$secret" "$project" --limit=1
+  version=${answer%%|*}
+  case "$answer" in
+    *'|DISABLED') abort "version $version of the secret $secret is disabled. Enable it:\
+ gcloud secrets versions enable $version --secret=$secret $project" ;;
+    *'|ENABLED') look '' secrets versions access "$version" "--secret=$secret" "$project" && stored=$answer ;;
+  esac
 }
 
-labels() { # of the secret: the record
+labels() { # the record
   printf 'made_by=click-counter,region=%s,account=%s' "$REGION" "$SERVICE_ACCOUNT"
   [ "$kind" != made ] ||
-    printf ',instance=%s,instance_made=%s,database=%s,user=%s' "$INSTANCE" "$made" "$DATABASE" "$DATABASE_USER"
+    printf ',instance=%s,instance_made=%s,database=%s,user=%s' "$INSTANCE" "${created:-begun}" "$DATABASE" "$DATABASE_USER"
 }
 
-# The record is written before what it records is made: whatever is interrupted, a later run knows what is its own.
+keep() { change secrets update "$secret" "$project" "--update-labels=$1"; } # labels
+
 make_secret() {
-  step "secret $secret"
   local replication=(--replication-policy=automatic)
   [ -z "$SECRET_LOCATIONS" ] || replication=(--replication-policy=user-managed "--locations=$SECRET_LOCATIONS")
   if [ -z "$secret_is" ]; then
     change secrets create "$secret" "$project" "${replication[@]}" "--labels=$(labels)"
-  elif [ "$kind" = made ] && [ "${record#*|*|*|}" != "$INSTANCE|$made|$DATABASE|$DATABASE_USER" ]; then
-    change secrets update "$secret" "$project" "--update-labels=$(labels)"
+  elif [ "$kind" = made ] && [ "${record#*|*|*|}" != "$INSTANCE|${created:-begun}|$DATABASE|$DATABASE_USER|$record_deployed" ]; then
+    keep "$(labels)"
   fi
-  grant roles/secretmanager.secretAccessor "serviceAccount:$account" secrets "$secret" "$project"
+  [ "$kind" = made ] || store_url
 }
-
-make_database() {
-  if [ -z "$state" ]; then
-    step "Cloud SQL instance $INSTANCE ($TIER): this takes ten minutes"
-    change sql instances create "$INSTANCE" "$project" "--region=$region" "--database-version=$POSTGRES" \
-      --edition=ENTERPRISE "--tier=$TIER" "--storage-size=$STORAGE_GB" --no-storage-auto-increase --deletion-protection \
-      --backup "--backup-start-time=$BACKUP" --server-ca-mode=GOOGLE_MANAGED_INTERNAL_CA
-    look_at_instance "$INSTANCE"
-    made=$created
-    change secrets update "$secret" "$project" "--update-labels=$(labels)"
-  elif [ "${made#no}" = "$made" ] && [ "$protected" != True ]; then # after a teardown that was interrupted
-    change sql instances patch "$INSTANCE" "$project" --deletion-protection
-  fi
-  step "database $DATABASE"
-  has_line "$DATABASE" "$databases" || change sql databases create "$DATABASE" "--instance=$INSTANCE" "$project"
-}
-
-random() { od -An "-N$1" -tx1 /dev/urandom | tr -d ' \n'; } # bytes, in hexadecimal
 
 store_url() {
-  step "the URL of the database"
-  if [ "$kind" = made ]; then
-    is_made "$url" || password=$(random 24)
-    url="postgresql://$DATABASE_USER:$password@/$DATABASE?host=/cloudsql/$connection"
-  fi
-  if [ "$url" != "$stored" ]; then
-    given=$url
-    change secrets versions add "$secret" "$project" --data-file=-
-    look_at_stored
-  fi
+  [ "$url" = "$stored" ] || { given=$url && change secrets versions add "$secret" "$project" --data-file=- && look_at_stored; }
   version=${version:-1}
 }
 
-# The URL holds the only copy of the password, so it is stored before the user gets it. A function that was deployed
-# with this version of the secret shows that the user has got it; otherwise it is set, again if need be.
-make_user() {
-  step "database user $DATABASE_USER"
-  local verb=create
-  if has_line "$DATABASE_USER" "$users"; then
-    [ "$version" != "${deployed[1]}" ] || return 0
-    verb=set-password
+remove_secret() { change secrets delete "$secret" "$project"; }
+
+look_at_service_account() { # in a list, for to describe one that is missing is refused as if a right were missing
+  mark="Made by deploy.sh for the click counter $FUNCTION"
+  look 'value[separator="|"](email,description)' iam service-accounts list "$project"
+  [ -z "$(line_of "$account" "$answer")" ] || service_account_is=foreign
+  ! has_line "$account|$mark" "$answer" || service_account_is=ours
+}
+
+make_service_account() {
+  [ -n "$service_account_is" ] ||
+    change iam service-accounts create "$SERVICE_ACCOUNT" "$project" "--display-name=Click counter" "--description=$mark"
+  [ "$kind" = other ] || grant roles/cloudsql.client "serviceAccount:$account" projects "$PROJECT_ID"
+  grant roles/secretmanager.secretAccessor "serviceAccount:$account" secrets "$secret" "$project"
+}
+
+remove_service_account() {
+  if has_role roles/cloudsql.client "serviceAccount:$account" projects "$PROJECT_ID" || [ -n "$dry_run" ]; then
+    change projects remove-iam-policy-binding "$PROJECT_ID" "--member=serviceAccount:$account" \
+      --role=roles/cloudsql.client --condition=None
   fi
+  change iam service-accounts delete "$account" "$project"
+}
+
+look_at_state_of_instance() { # instance
+  local settings=settings.tier,settings.deletionProtectionEnabled,settings.backupConfiguration.startTime
+  state='' region='' created='' tier='' protected='' backup='' grows=''
+  look "value[separator=\"|\"](name,state,region,createTime,$settings,settings.storageAutoResize)" sql instances list "$project"
+  IFS='|' read -r _ state region created tier protected backup grows <<<"$(line_of "$1" "$answer")"
+  created=${created//[!0-9]/}
+}
+
+databases='' users='' others='' # what is in it, without what every instance has
+
+look_into() { # instance
+  [ "$state" = RUNNABLE ] || return 0
+  look 'value(name)' sql databases list "--instance=$1" "$project"
+  databases=$(grep -vxF postgres <<<"$answer" || :)
+  look 'value(name)' sql users list "--instance=$1" "$project"
+  users=$(grep -vxF postgres <<<"$answer" || :)
+}
+
+# Whether the instance that was looked at is the recorded one, not another that somebody else made under its name: by the
+# time of its creation, or, where the run that made it was interrupted, by the odd time of its backups and its fixed size,
+# and by holding nothing yet.
+is_recorded() {
+  if [ "$record_made" = begun ]; then
+    [ "$backup" = "$BACKUP" ] && [ "$grows" != True ] && look_into "$record_instance" && [ -z "$databases$users" ]
+  else
+    [ -n "$state" ] && [ "$created" = "$record_made" ] && look_into "$record_instance"
+  fi
+}
+
+look_at_instance() {
+  local name=${record_instance:-${INSTANCE:-click-counter}}
+  settle instance "$name"
+  if is_recorded; then
+    instance_is=ours
+  elif [ -z "$teardown" ]; then # all of that is gone
+    record_instance='' record_made='' record_database='' record_user='' url='' databases='' users=''
+  fi
+  from_record INSTANCE "$record_instance" click-counter
+  from_record DATABASE "$record_database" clicks
+  from_record DATABASE_USER "$record_user" clicks
+  [ "$INSTANCE" = "$name" ] || settle instance "$INSTANCE"
+  [ -z "$state" ] || instance_is=${instance_is:-foreign}
+  TIER=${tier:-$TIER} connection="$PROJECT_ID:$REGION:$INSTANCE"
+  [ ${#connection} -le 79 ] || abort "the socket's path /cloudsql/$connection/.s.PGSQL.5432 is longer than 107 bytes. Take a\
+ shorter INSTANCE"
+  others=$({ grep -vxF -- "$DATABASE" <<<"$databases"
+    grep -vxF -- "$DATABASE_USER" <<<"$users" | sed 's/./user &/'; } | grep . | paste -sd, - || :)
+  case "$instance_is $state $record_made$teardown" in
+    ours\ RUNNABLE* | "ours FAILED begun1" | [!o]* | ' '*) ;; # a failed one holds nothing
+    *STOPPED*) abort "the Cloud SQL instance $INSTANCE is $state. Start it:\
+ gcloud sql instances patch $INSTANCE $project --activation-policy=ALWAYS" ;;
+    *) abort "the Cloud SQL instance $INSTANCE is $state. See: gcloud sql instances describe $INSTANCE $project. If its\
+ creation failed: ./deploy.sh --teardown --with-database" ;;
+  esac
+}
+
+make_instance() {
+  if [ -z "$instance_is" ]; then
+    say "this takes ten minutes"
+    change sql instances create "$INSTANCE" "$project" "--region=$REGION" "--database-version=$POSTGRES" \
+      --edition=ENTERPRISE "--tier=$TIER" "--storage-size=$STORAGE_GB" --no-storage-auto-increase --deletion-protection \
+      --backup "--backup-start-time=$BACKUP" --server-ca-mode=GOOGLE_MANAGED_INTERNAL_CA
+    look_at_state_of_instance "$INSTANCE"
+    [ -z "$dry_run" ] || created=20260101000000000
+    keep "instance_made=$created"
+  elif [ "$protected" != True ]; then # after a teardown that was interrupted
+    change sql instances patch "$INSTANCE" "$project" --deletion-protection
+  fi
+}
+
+remove_instance() {
+  change sql instances patch "$INSTANCE" "$project" --no-deletion-protection
+  change sql instances delete "$INSTANCE" "$project"
+}
+
+look_at_database() { [ "$instance_is" != ours ] || ! has_line "$DATABASE" "$databases" || database_is=ours; }
+make_database() { [ -n "$database_is" ] || change sql databases create "$DATABASE" "--instance=$INSTANCE" "$project"; }
+remove_database() { change sql databases delete "$DATABASE" "--instance=$INSTANCE" "$project"; }
+
+look_at_user() { [ "$instance_is" != ours ] || ! has_line "$DATABASE_USER" "$users" || user_is=ours; }
+remove_user() { change sql users delete "$DATABASE_USER" "--instance=$INSTANCE" "$project"; }
+random() { od -An "-N$1" -tx1 /dev/urandom | tr -d ' \n'; } # bytes, in hexadecimal
+
+# The URL holds the only copy of the password, so it is stored before the user gets it. The record of a deployment that
+# was begun with this version of the secret shows that the user has got it; otherwise it is set, again if need be.
+make_user() {
+  local verb=create
+  is_made "$url" || password=$(random 24)
+  url="postgresql://$DATABASE_USER:$password@/$DATABASE?host=/cloudsql/$connection"
+  store_url
+  [ -z "$user_is" ] || verb=set-password
+  [ "$user_is $version" != "ours ${record_deployed##*-}" ] || return 0
   given="--password: \"$password\""
   change sql users "$verb" "$DATABASE_USER" "--instance=$INSTANCE" "$project" --flags-file=-
 }
 
-deploy_function() {
-  step "function $FUNCTION"
-  local i variable source sets='' removes=''
+deployed=('' '' '' '' '' '') # the function: mark, state, the settings
+uri='' unchecked=''
+
+look_at_state_of_function() { # function
+  look "value[separator=\"|\"](labels.made_by,state$(printf ',serviceConfig.environmentVariables.%s' "${SETTINGS[@]}"))" \
+    functions describe "$1" --gen2 "--region=$REGION" "$project"
+  IFS='|' read -ra deployed <<<"${answer:-|||||}|end"
+  state=${deployed[1]}
+}
+
+look_at_function() {
+  settle function "$FUNCTION"
+  [ -n "$answer" ] || # every function has a service of its name; one without a function is somebody's
+    look 'value(metadata.name)' run services describe "$FUNCTION" "--region=$REGION" "$project"
+  [ -z "$answer" ] || function_is=foreign
+  # shellcheck disable=SC2034 # it is read by its name
+  [ "${deployed[0]}" != click-counter ] || function_is=ours
+}
+
+# The record of what was deployed is written once it has been: what a deployment that failed or was interrupted leaves in
+# the function itself is no proof.
+make_function() {
+  local i variable sum sets='' removes=''
   for i in 0 1 2 3; do
     variable=${SETTINGS[i]}
-    if [ -n "${!variable+set}" ] && [ "${!variable}" != "${deployed[i + 4]}" ]; then
+    if [ -n "${!variable+set}" ] && [ "${!variable}" != "${deployed[i + 2]}" ]; then
       if [ -n "${!variable}" ]; then sets="$sets|$variable=${!variable}"; else removes="$removes,$variable"; fi
     fi
   done
   local flags=(
     --trigger-http --entry-point=handler "--runtime=$RUNTIME" --source=. "--service-account=$account" "--cpu=$CPU"
     "--memory=$MEMORY" "--concurrency=$CONCURRENCY" "--min-instances=$MIN_INSTANCES" "--max-instances=$MAX_INSTANCES"
-    --timeout=30s "--set-secrets=DATABASE_URL=$secret:latest"
+    --timeout=30s "--set-secrets=DATABASE_URL=$secret:latest" --update-labels=made_by=click-counter
   )
-  # Files and flags are summed up in a label, so that a second run finds that nothing has changed.
-  source=$({
+  sum=$({
     sed -n 's/^!\([^*]*[^*/]\)\/\{0,1\}$/\1/p' .gcloudignore | tr '\n' '\0' |
       xargs -0 sh -c 'find "$@" -type f' sh | sort | tr '\n' '\0' | xargs -0 cksum
     printf '%s\n' "${flags[@]}"
-  } | cksum | tr ' ' -)
-  [ "$sets$removes ${deployed[1]} ${deployed[2]} ${deployed[3]}" != " $version ACTIVE $source" ] || return 0
-  [ -z "$sets" ] || flags+=("--update-env-vars=^|^${sets#|}")
-  [ -z "$removes" ] || flags+=("--remove-env-vars=${removes#,}")
-  change functions deploy "$FUNCTION" --gen2 "--region=$REGION" "$project" "${flags[@]}" \
-    "--update-labels=made_by=click-counter,source=$source,secret_version=$version"
+  } | cksum | tr ' ' -)-$version
+  if [ "$sets$removes ${deployed[1]} $record_deployed" != " ACTIVE $sum" ]; then
+    [ -z "$sets" ] || flags+=("--update-env-vars=^|^${sets#|}")
+    [ -z "$removes" ] || flags+=("--remove-env-vars=${removes#,}")
+    [ "$record_deployed" = "begun-$version" ] || keep "deployed=begun-$version"
+    change functions deploy "$FUNCTION" --gen2 "--region=$REGION" "$project" "${flags[@]}"
+    keep "deployed=$sum"
+  fi
+  attach_database
+  open_to_all
 }
 
 # What `functions deploy` has no flags for is set on the Cloud Run service that it makes. A new revision usually keeps it.
 attach_database() {
-  step "the socket, and a faster start"
   local sockets boost latest update=() of_revision='spec.template.metadata.annotations["run.googleapis.com'
-  look run services describe "$FUNCTION" "--region=$REGION" "$project" "--format=value[separator=\"|\"](status.url,\
-$of_revision/cloudsql-instances\"],$of_revision/startup-cpu-boost\"],\
-metadata.annotations[\"run.googleapis.com/invoker-iam-disabled\"],spec.traffic[].latestRevision)"
+  look "value[separator=\"|\"](status.url,$of_revision/cloudsql-instances\"],$of_revision/startup-cpu-boost\"],\
+metadata.annotations[\"run.googleapis.com/invoker-iam-disabled\"],spec.traffic[].latestRevision)" \
+    run services describe "$FUNCTION" "--region=$REGION" "$project"
   IFS='|' read -r uri sockets boost unchecked latest <<<"$answer"
   [ "$sockets" = "$connection" ] || update=("--set-cloudsql-instances=$connection")
   [ -z "$sockets" ] || [ -n "$connection" ] || update=(--clear-cloudsql-instances)
@@ -598,10 +645,12 @@ metadata.annotations[\"run.googleapis.com/invoker-iam-disabled\"],spec.traffic[]
 
 # Late, for a policy may forbid it, and then the function works for those who may call it.
 open_to_all() {
-  step "open to all visitors"
-  [ "$unchecked" = true ] ||
-    grant roles/run.invoker allUsers "run services" "$FUNCTION" "--region=$REGION" "$project"
+  [ "$unchecked" = true ] || grant roles/run.invoker allUsers "run services" "$FUNCTION" "--region=$REGION" "$project"
 }
+
+remove_function() { change functions delete "$FUNCTION" --gen2 "--region=$REGION" "$project"; }
+
+# --- The way there, and back ------------------------------------------------------------------------------------
 
 smoke_test() {
   step "one click"
@@ -625,60 +674,70 @@ smoke_test() {
   printf '%s\n' "$uri"
 }
 
-# --- And back ---------------------------------------------------------------------------------------------------
-
-plan() { # whose, what
+refuse_foreign() { # resource
+  local is=$1_is help=''
+  [ "${!is}" = foreign ] || return 0
+  describe "$1"
   case "$1" in
-    ours) gone="$gone  $2"$'\n' ;;
-    foreign) kept="$kept  $2, which this script did not make"$'\n' ;;
-    kept) kept="$kept  $2"$'\n' ;;
+    instance) help=". To use it, make a database and a user in it, and give its URL:\
+ DATABASE_URL=postgresql://USER:PASSWORD@/DATABASE?host=/cloudsql/$PROJECT_ID:${region:-$REGION}:$INSTANCE" ;;
+    function) help=". If it is but the Cloud Run service that a removed function left: gcloud run services delete $FUNCTION --region=$REGION $project" ;;
+  esac
+  abort "$what is there already, and this script did not make it. Choose another name: $chosen_by=…$help"
+}
+
+deploy() {
+  local resource
+  step "services"
+  enable run cloudfunctions cloudbuild artifactregistry secretmanager iam # first, for one that is not enabled hides what is there
+  step "what is there"
+  look_at_secret
+  refuse_foreign secret
+  choose_database
+  [ "$kind" = made ] || RESOURCES=(secret service_account function)
+  for resource in "${RESOURCES[@]:1}"; do
+    "look_at_$resource"
+    refuse_foreign "$resource"
+  done
+  check_connections
+  for resource in "${RESOURCES[@]}"; do
+    describe "$resource"
+    step "$what"
+    "make_$resource"
+  done
+  smoke_test
+}
+
+gone='' kept='' why=''
+
+plan() { # resource
+  local is=$1_is
+  describe "$1"
+  [ "$1" != database ] || what="$what WITH ALL COUNTS"
+  [ "$1 ${!is}" != "instance ours" ] || what="$what WITH ALL COUNTS AND BACKUPS"
+  case "${!is}" in
+    ours) gone="$gone  $what"$'\n' ;;
+    foreign) kept="$kept  $what, which this script did not make"$'\n' ;;
+    kept) kept="$kept  $what$why"$'\n' ;;
   esac
 }
 
 plan_removal() {
+  local resource
   if [ -n "$dry_run" ]; then # all is there
-    function_is=ours account_is=ours secret_is=ours
-    record_instance=${INSTANCE:-click-counter} record_database=${DATABASE:-clicks} record_user=${DATABASE_USER:-clicks}
+    for resource in "${RESOURCES[@]}"; do printf -v "${resource}_is" ours; done
   fi
-  plan "$function_is" "the function $FUNCTION in $REGION"
-  plan "$account_is" "the service account $SERVICE_ACCOUNT and its role"
-  check_record
-  INSTANCE=$record_instance DATABASE=$record_database DATABASE_USER=$record_user
-  if [ -n "$with_database" ] && [ -n "$INSTANCE" ]; then
-    plan_removal_of_database
-  elif [ -n "$with_database" ]; then
-    plan kept "every Cloud SQL instance: no secret of this script records that the counts are in one"
-  elif [ -n "$INSTANCE" ]; then
-    secret_is=kept
-    plan kept "the counts: database $DATABASE and user $DATABASE_USER in the Cloud SQL instance $INSTANCE. --with-database\
- removes them, and the secret, which knows the password"
+  if [ -n "$with_database" ] && [ -z "$record_instance" ]; then
+    kept="  every Cloud SQL instance: no secret of this script records that the counts are in one"$'\n'
+  elif [ -z "$with_database" ] && [ -n "$record_instance" ]; then
+    secret_is=kept why=", which knows the password, and the counts: database $record_database and user $record_user in the\
+ Cloud SQL instance $record_instance. --with-database removes both"
+  elif [ "$instance_is" = ours ] && [ -n "$others" ]; then
+    instance_is=kept why=" and all else in it: $others"
+  elif [ "$instance_is" = ours ]; then
+    database_is='' user_is='' # they go with it
   fi
-  plan "$secret_is" "the secret $secret$note"
-}
-
-plan_removal_of_database() {
-  local others
-  look_at_instance "$INSTANCE"
-  state=${state:-${dry_run:+RUNNABLE}}
-  if is_of_record && [ "$state $record_made" != "FAILED begun" ]; then # such a one holds nothing
-    wait_for_instance
-    [ -z "$state" ] || look_at_databases
-  fi
-  [ "$record_made" != begun ] || DATABASE='' DATABASE_USER='' # nothing was made in it yet
-  others=$({ grep -vxF -- "$DATABASE" <<<"$databases"
-    grep -vxF -e postgres -e "$DATABASE_USER" <<<"$users" | sed 's/./user &/'; } | grep . | paste -sd, - || :)
-  if [ -z "$state" ]; then
-    note=", and in it the record of the Cloud SQL instance $INSTANCE, which is not there any more"
-  elif ! is_of_record || { [ "$record_made" = begun ] && [ -n "$others" ]; }; then
-    plan foreign "the Cloud SQL instance $INSTANCE"
-    state=''
-  elif [ "${record_made#no}" = "$record_made" ] && [ -z "$others" ]; then
-    remove_instance=1
-    plan ours "the Cloud SQL instance $INSTANCE WITH ALL COUNTS AND BACKUPS (database ${DATABASE:-none})"
-  else
-    plan ours "the database $DATABASE WITH ALL COUNTS, and the user $DATABASE_USER, in the Cloud SQL instance $INSTANCE"
-    plan kept "the Cloud SQL instance $INSTANCE and all else in it: ${others:-nothing}"
-  fi
+  for resource in "${RESOURCES[@]}"; do plan "$resource"; done
 }
 
 confirm() {
@@ -691,61 +750,32 @@ confirm() {
   [ "$answer" = y ] || abort "nothing was removed"
 }
 
-remove() {
-  [ "$function_is" != ours ] || change functions delete "$FUNCTION" --gen2 "--region=$REGION" "$project"
-  if [ "$account_is" = ours ]; then
-    if has_role roles/cloudsql.client "serviceAccount:$account" projects "$PROJECT_ID" || [ -n "$dry_run" ]; then
-      change projects remove-iam-policy-binding "$PROJECT_ID" "--member=serviceAccount:$account" \
-        --role=roles/cloudsql.client --condition=None
-    fi
-    change iam service-accounts delete "$account" "$project"
+teardown() {
+  local resource i is
+  if [ -z "$dry_run" ] && ! grep -qE '^(cloudfunctions|run|secretmanager)[.]googleapis[.]com$' <<<"$enabled"; then
+    say "There is nothing to remove: cloudfunctions, run and secretmanager are not enabled in $PROJECT_ID" && exit
   fi
-  if [ -n "$remove_instance" ]; then
-    change sql instances patch "$INSTANCE" "$project" --no-deletion-protection
-    change sql instances delete "$INSTANCE" "$project"
-  elif [ -n "$with_database" ] && [ -n "$state" ]; then
-    ! has_line "$DATABASE" "$databases" || change sql databases delete "$DATABASE" "--instance=$INSTANCE" "$project"
-    ! has_line "$DATABASE_USER" "$users" || change sql users delete "$DATABASE_USER" "--instance=$INSTANCE" "$project"
+  step "what is there"
+  look_at_secret
+  if [ -n "$dry_run" ]; then # all is there
+    record_instance=${INSTANCE:-click-counter} record_database=${DATABASE:-clicks} record_user=${DATABASE_USER:-clicks}
   fi
-  # The last one, for it holds the password and the record of what was made.
-  [ "$secret_is" != ours ] || change secrets delete "$secret" "$project"
+  [ -n "$with_database" ] && [ -n "$record_instance" ] || RESOURCES=(secret service_account function)
+  for resource in "${RESOURCES[@]:1}"; do "look_at_$resource"; done
+  plan_removal
+  confirm
+  for ((i = ${#RESOURCES[@]} - 1; i >= 0; i--)); do
+    is=${RESOURCES[i]}_is
+    [ "${!is}" != ours ] || "remove_${RESOURCES[i]}"
+  done
 }
 
 check_settings
-check_account
-look services list --enabled "$project" '--format=value(config.name)'
+name_near_misses
+[ -n "$dry_run" ] || command -v gcloud >/dev/null ||
+  abort "gcloud is missing. Install it: https://cloud.google.com/sdk/docs/install"
+look 'value(projectNumber)' projects describe "$PROJECT_ID"
+number=$answer
+look 'value(config.name)' services list --enabled "$project"
 enabled=$answer
-if [ -n "$teardown" ]; then
-  if [ -z "$dry_run" ] && ! grep -qE '^(cloudfunctions|run|secretmanager)[.]googleapis[.]com$' <<<"$enabled"; then
-    say "There is nothing to remove: cloudfunctions, run and secretmanager are not enabled in $PROJECT_ID"
-    exit
-  fi
-  look_around
-  plan_removal
-  confirm
-  remove
-  exit
-fi
-step "services"
-enable run cloudfunctions cloudbuild artifactregistry secretmanager iam # first, for one that is not enabled hides what is there
-look_around
-[ "$secret_is" != foreign ] || refuse "the secret $secret" FUNCTION
-[ "$function_is" != foreign ] || refuse "a function or Cloud Run service $FUNCTION" FUNCTION "\
-. If it is what a removed function left: gcloud run services delete $FUNCTION --region=$REGION $project"
-[ "$account_is" != foreign ] || refuse "the service account $SERVICE_ACCOUNT" SERVICE_ACCOUNT
-[ "$secret_is" != ours ] || look_at_stored
-choose_database
-if [ "$kind" != other ]; then
-  enable sqladmin sql-component
-  look_at_database
-fi
-check_connections
-make_service_account
-make_secret
-[ "$kind" != made ] || make_database
-store_url
-[ "$kind" != made ] || make_user
-deploy_function
-attach_database
-open_to_all
-smoke_test
+if [ -n "$teardown" ]; then teardown; else deploy; fi

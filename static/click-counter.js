@@ -197,7 +197,7 @@ async function readCounts(names) {
   try {
     const { response, answer } = await request("value", names, { cache: "no-store" });
     const mayPress = [...connected].some(({ readonly }) => !readonly);
-    if (mayPress && response.headers.get("Click-Allowed") === "no") adviseForbidden();
+    if (mayPress && response.headers.get("Pragma") === "click-allowed=no") adviseForbidden();
     const isMissing = isRefusal(response) && !names[1];
     for (const count of isMissing ? [{ ...answer, value: null }] : [answer].flat()) {
       const given = names[1] ? count.name : names[0];

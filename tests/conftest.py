@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 from pages import Site
 from playwright.sync_api import Browser, Page, sync_playwright
-from servers import COUNTER, Function, Postgres, today
+from servers import COUNTER, Function, Postgres, Tool, today
 from tls import TlsPostgres
 
 
@@ -92,6 +92,11 @@ def on_sqlite(tmp_path: Path) -> Database:
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest) -> Database:
     return request.getfixturevalue(f"on_{request.param}")
+
+
+@pytest.fixture
+def tool(database: Database) -> Tool:
+    return Tool(database.url)
 
 
 @pytest.fixture

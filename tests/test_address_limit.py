@@ -61,19 +61,45 @@ def test_only_clicks_count(limited):
     assert statuses(limited, *["203.0.113.7"] * 4) == [200, 200, 200, 429]
 
 
-@pytest.mark.parametrize("lines", [["203.0.113.7", "junk"], ["junk", "203.0.113.7"], ["a", "b"]])
-def test_two_headers_get_nobody_past_the_limit(shared, lines):
-    before = shared.count()
+def status_of_lines(function, *lines, rest="\r\n"):
+    """Click with a line X-Forwarded-For for each of these."""
     request = "POST /click HTTP/1.1\r\nHost: x\r\n" + "".join(f"X-Forwarded-For: {line}\r\n" for line in lines)
-    with socket.create_connection(("127.0.0.1", shared.port), timeout=8) as connection:
-        connection.sendall(f"{request}\r\n".encode())
-        assert b" 400 " in connection.recv(65536).partition(b"\r\n")[0]
+    with socket.create_connection(("127.0.0.1", function.port), timeout=8) as connection:
+        connection.sendall(f"{request}{rest}".encode())  # at once, so that a trailer is parsed before the answer
+        return int(connection.recv(65536).split(maxsplit=2)[1])
+
+
+CHUNKED = "Transfer-Encoding: chunked\r\n\r\n0\r\n{}\r\n"
+
+
+def test_address_is_the_last_of_all_lines(limited):
+    for first in ("198.51.100.1", "198.51.100.2, 198.51.100.3", "junk"):
+        assert status_of_lines(limited, first, "198.51.100.4, 203.0.113.7") == 200
+    assert status_of_lines(limited, "198.51.100.5", "203.0.113.7") == 429
+    assert statuses(limited, "203.0.113.7", "198.51.100.1") == [429, 200]
+
+
+def test_several_lines_get_nobody_past_the_limit(shared):
+    before = shared.count()
+    for junk in ("junk", "", "203.0.113.8, junk"):
+        assert status_of_lines(shared, "203.0.113.7", junk) == 400
+    trailer = CHUNKED.format("X-Forwarded-For: 203.0.113.8\r\n")
+    assert status_of_lines(shared, "203.0.113.7", rest=trailer) == 400
+    assert status_of_lines(shared, "203.0.113.7", "203.0.113.8", rest=CHUNKED.format("")) == 400
     assert shared.count() == before
+
+
+def test_chunked_click_with_one_line_counts(shared):
+    before = shared.count()
+    assert status_of_lines(shared, "203.0.113.9", rest=CHUNKED.format("")) == 200
+    assert shared.count() == before + 1
 
 
 def test_without_a_limit_headers_do_not_matter(start, on_sqlite):
     function = start(on_sqlite.url, CLICKS_PER_MINUTE="0")
     assert statuses(function, *["203.0.113.7"] * 5, "203.0.113.7, junk") == [200] * 6
+    assert status_of_lines(function, "203.0.113.7", "junk") == 200
+    assert status_of_lines(function, "a", rest=CHUNKED.format("X-Forwarded-For: b\r\n")) == 200
 
 
 def test_no_address_is_stored_or_logged(limited, on_sqlite, tmp_path):
@@ -97,9 +123,9 @@ def clock(monkeypatch):
 def passes(limit, address):
     """Whether a click of this address passes, or else in how many seconds one will."""
     try:
-        limit.check([] if address is None else [address])
+        limit.check(address)
     except main.Problem as problem:
-        assert problem.status == 429
+        assert problem.status_code == 429
         return int(problem.headers["Retry-After"])
     return True
 
@@ -136,7 +162,7 @@ def test_addresses_that_are_not(clock):
 def test_what_is_no_address_has_no_limit(clock):
     limit = main.AddressLimit(1)
     junk = ("", "unknown", "256.1.1.1", "203.0.113.7, ", "203.0.113.7:x", "203.0.113.7:123456", "[", "a" * 9000, "\xe9")
-    for address in (None, *junk):
+    for address in junk:
         assert [passes(limit, address) for _ in range(3)] == [True] * 3
 
 

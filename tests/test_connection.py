@@ -59,7 +59,7 @@ async def test_reply_may_be_torn_at_every_byte(proxied):
     assert await connection.query(QUERY) == (ROWS, 10)
     for split in range(1, proxy.replied + 1):
         proxy.split = split
-        assert await connection.query(QUERY) == (ROWS, 10)
+        assert await connection.query(f"{QUERY}; select {split}") == ([*ROWS, [split]], 11)
     connection.close()
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
-from servers import COUNTER, ROOT, Postgres, new_key, rows, send_all, wait_for_lock
+from servers import COUNTER, ROOT, Postgres, Tool, new_key, rows, send_all, wait_for_lock
 
 NAMES = ["a", "b", "c"]
 
@@ -255,7 +255,8 @@ def earlier(database):
     return database
 
 
-def test_table_of_the_version_before_goes_on_working(earlier, function, tool):
+def test_table_of_the_version_before_goes_on_working(earlier, function):
+    tool = Tool(earlier.url)
     assert function.click().value == 42
     assert function.click("post-1").value == 8
     assert function.click("post-new").value == 1  # made with 0

@@ -98,16 +98,17 @@ def test_clicks_at_once_across_midnights_add_up(on_postgres, start):
     set_clock(on_postgres, "2026-12-30")
     one, other = (start(on_postgres.url, COUNTERS="a,b,c") for _ in range(2))
     clicks = [("abc"[index % 3], new_key()) for index in range(1500)]
-    sent = [click for index, click in enumerate(clicks) for _ in range(2 if index % 3 == 0 else 1)]
     one.click("a", clicks[0][1])
-    sending = threading.Thread(target=lambda: send_all([one, other], sent))
-    sending.start()
-    for day in ("2026-12-31", "2027-01-01", "2027-01-02"):
-        before = on_postgres.values()
-        while sending.is_alive() and sum(on_postgres.values().values()) < sum(before.values()) + 250:
+    for number, day in enumerate(("2026-12-31", "2027-01-01", "2027-01-02")):
+        part = clicks[number * 500 : number * 500 + 500]
+        sent = [click for index, click in enumerate(part) for _ in range(2 if index % 3 == 0 else 1)]
+        before = sum(on_postgres.values().values())
+        sending = threading.Thread(target=lambda sent=sent: send_all([one, other], sent))
+        sending.start()
+        while sending.is_alive() and sum(on_postgres.values().values()) < before + 250:
             time.sleep(0.01)
         set_clock(on_postgres, day)
-    sending.join()
+        sending.join()
     assert on_postgres.values() == on_postgres.clicks_of_all_days() == {"a": 500, "b": 500, "c": 500}
     assert len(on_postgres.days("a")) >= 3
     assert one.send("GET", "/history?name=a&days=4").json()["days"][-1]["day"] == "2027-01-02"

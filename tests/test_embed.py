@@ -64,6 +64,18 @@ def test_site_that_is_not_listed_shows_the_count_and_is_refused_calmly(function,
     page.errors.clear()
 
 
+def test_owner_of_a_site_that_is_not_listed_is_told_at_load(function, unlisted, listed, page):
+    page.expected.append("ALLOWED_ORIGINS=…,")
+    page.goto(unlisted.put(function, LIKE.replace(">", " readonly>", 1)))
+    has_value(page)
+    page.goto(listed.put(function, LIKE))
+    has_value(page)
+    assert page.errors == []
+    page.goto(unlisted.put(function, LIKE))
+    wait_for(page, lambda: page.errors)
+    assert f"ALLOWED_ORIGINS=…,{unlisted.origin}" in page.errors[0]
+
+
 def test_page_that_is_opened_as_a_file_is_told_to_be_served(function, page, tmp_path):
     script = f'<script type="module" src="{function.url}/click-counter.js"></script>'
     (tmp_path / "post.html").write_text(f"<!doctype html><title>Post</title>{ICON}{script}{LIKE}")
@@ -77,7 +89,7 @@ def test_page_that_is_opened_as_a_file_is_told_to_be_served(function, page, tmp_
 
 
 def test_unlisted_click_waits_while_nothing_can_be_read(function, unlisted, page):
-    page.expected.append(OFFLINE)
+    page.expected += [OFFLINE, "ALLOWED_ORIGINS=…,"]
     page.goto(unlisted.put(function, LIKE))
     has_value(page)
     page.context.set_offline(True)

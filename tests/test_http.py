@@ -182,7 +182,8 @@ def test_several_counts_have_null_for_what_there_cannot_be(shared):
 
 def test_click_names_one_counter(shared):
     assert shared.send("POST", f"/click?name={COUNTER}&name=other").status == 400
-    assert shared.send("GET", "/badge.svg?name=other&name=other").status == 400
+    assert shared.send("GET", "/badge.svg?name=other&name=post-1").status == 400
+    assert shared.send("POST", "/click?name=other&name=other").json()["name"] == "other"
 
 
 def test_count_asks_for_at_most_a_hundred_names(shared):
@@ -388,9 +389,9 @@ def test_empty_body_may_have_any_type(shared):
     assert shared.count() == before + 10
 
 
-def test_badge_and_history_take_any_field_that_names_no_counter(shared):
+def test_badge_and_history_take_any_further_field(shared):
     for path in ("/badge.svg", "/badge.json", "/history"):
-        assert shared.send("GET", f"{path}?name=other&fresh=17&style=flat&cacheSeconds=60").status == 200
+        assert shared.send("GET", f"{path}?name=other&fresh=17&style=flat&cache=1&x=1").status == 200
         assert shared.send("GET", f"{path}?fresh=17").status == 200
 
 
@@ -549,8 +550,6 @@ def test_page_of_an_error_holds_no_script_of_others(shared, referrer):
         ("application/problem+json,text/html", False),
         ("*/*", False),
         ("text/html;q=0, */*", False),
-        ("text/html;charset=utf-8", True),
-        ("text/html; level=1; q=0.3, application/json;q=0.2", True),
         ("text/html;q=0", False),
         ("TEXT/HTML;Q=1", True),
         ("image/png", False),

@@ -137,7 +137,7 @@ def test_start_is_refused_with_a_sentence(tmp_path, settings, words):
     assert "hunter2" not in line
 
 
-COUNTERS_LIKE = "Write it like COUNTERS=hello-world-button,post-*"
+COUNTERS_LIKE = "Write it like COUNTERS=likes,post-*"
 LIKE_1000 = "malformed. Write it like MAX_COUNTERS=1000"
 MALFORMED = {
     "name": ({"COUNTERS": "good,not good"}, f"COUNTERS: 'not good' is malformed. {COUNTERS_LIKE}"),
@@ -165,8 +165,7 @@ def test_malformed_setting_stops_with_a_sentence(settings, sentence):
 
 ORIGINS = {  # the cases of TestCrossOriginProtectionAddTrustedOriginErrors in Go's csrf_test.go, and more
     "missing scheme": ("example.com", "is malformed"),
-    "missing scheme, with a slash": ("example.com/", "is malformed"),
-    "missing host": ("https://", "is malformed"),
+    "missing host": ("https://:80", "is malformed"),
     "trailing slash": ("https://example.com/", "ends with a slash. Write it without: https://example.com"),
     "with path": ("https://example.com/path", "is malformed"),
     "with folder": ("https://example.com/path/", "ends with a slash. Write it without: https://example.com/path"),
@@ -176,12 +175,11 @@ ORIGINS = {  # the cases of TestCrossOriginProtectionAddTrustedOriginErrors in G
     "invalid url": ("https://ex ample.com", "is malformed"),
     "null": ("null", "is malformed"),
     "any": ("*", "is malformed"),
-    "default port": ("https://example.com:443", "names the default port. Write it without: https://example.com"),
-    "default port of http": ("http://[::1]:80", "names the default port. Write it without: http://[::1]"),
+    "default port": ("https://example.com:443", "is malformed"),
+    "default port of http": ("http://[::1]:80", "is malformed"),
     "port in other digits": ("https://example.com:8\u0663", "is malformed"),
-    "blank that is no blank": ("https://example.com\u00a0", "is malformed"),
 }
-ORIGINS_LIKE = "ALLOWED_ORIGINS=https://example.com,https://www.example.com, in lower case and without a path"
+ORIGINS_LIKE = "ALLOWED_ORIGINS=https://blog.example, in lower case, without a path or a default port"
 
 
 @pytest.mark.parametrize(("origin", "fault"), ORIGINS.values(), ids=ORIGINS)
@@ -214,7 +212,7 @@ def test_default_counter_is_the_first_exact_one(counters, exact, prefixes):
 
 
 NEAR = [
-    *("COUNTER", "COUNTERSS", "CONTERS", "COUNTERZ", "counters", "Counter", "MAXCOUNTERS", "MAX_COUNTER"),
+    *("COUNTER", "COUNTERSS", "CONTERS", "counters", "Counter", "MAXCOUNTERS", "MAX_COUNTER"),
     *("ALLOWED_ORIGIN", "ALLOWED_ORIGINSS", "ALOWED_ORIGINS", "CLICK_PER_MINUTE", "CLICKS_PER_MINUTES"),
     *("DATABASE_URI", "DATABASE_URL_", "_DATABASE_URL"),
 ]
