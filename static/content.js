@@ -5,7 +5,7 @@ const CONTROL = `${BUTTON}, a[href], summary`;
 const BLOCK = `p, h1, h2, h3, h4, h5, h6, ul, ol, dl, table, pre, blockquote, figure, form, article, section, main, header,
   footer, nav, aside`;
 const UNSEEN = ["noscript", "script", "style", "template"];
-const MAX_LABEL = 60; // characters
+const MAX_LABEL = 100; // characters
 const MAX_PARAGRAPH = 24; // of a label in a <p>, as of Markdown tools
 
 // Also through the slots of a component around it.
@@ -74,7 +74,8 @@ function isPage(element, nodes) {
   if (find("click-counter").length) return true;
   if (find("output").length || find("form").some(addressOf)) return false;
   if (nodes.some(isOwn)) return blocks.length > 0 && links > 0;
-  const isLabel = blocks.length < 2 && nodes[0] === blocks[0] && text.length <= MAX_PARAGRAPH;
+  const most = element.readonly ? MAX_LABEL : MAX_PARAGRAPH;
+  const isLabel = blocks.length < 2 && nodes[0] === blocks[0] && text.length <= most;
   return (blocks.length > 0 && !isLabel) || links > 1 || text.length > MAX_LABEL;
 }
 

@@ -316,7 +316,7 @@ def test_thousands_of_waiting_clicks_are_delivered_too(function, show, page):
     show(LIKE)
     put_clicks(page, function, 4000)
     page.reload()
-    expect(count(page)).to_have_text("4,000", timeout=60_000)
+    expect(count(page)).to_have_text("4,000", timeout=120_000)
     wait_for(page, lambda: waiting_clicks(page) == 0)
 
 
@@ -620,6 +620,9 @@ def test_labels_and_cards_that_are_closed_are_taken_as_they_are(function, show, 
         show(f'<click-counter name="post-1">{content}</click-counter><p>Below</p>')
         expect(page.get_by_role("button")).to_have_count(1)
         assert not page.locator("[part=heart]").is_visible()
+    show('<click-counter name="post-1" readonly><p>People who have read this to the end:</p></click-counter>')
+    expect(count(page)).to_have_text("0")
+    assert count(page).bounding_box()["x"] > page.get_by_text("People").bounding_box()["x"]
 
 
 ADVICE_AT_LOAD = {
@@ -745,7 +748,7 @@ def test_count_of_zero_shows_no_number_but_in_words_and_where_it_is_all_there_is
     expect(own_output(page)).to_have_text("0")
     assert [count(page, index).inner_text() for index in range(4)] == ["", "", "0 likes", "0"]
     heights = [button(page, index).bounding_box()["height"] for index in range(3)]
-    assert heights == [heights[2]] * 3  # nothing moves at the first click
+    assert max(heights) - min(heights) < 0.5  # nothing moves at the first click
 
 
 def test_every_part_and_state_can_be_styled(show, page):
