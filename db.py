@@ -404,9 +404,19 @@ async def _read_counts(names: list[str]) -> dict[str, int | Exception]:
     return {name: counts.get(name, 0) for name in names}
 
 
-async def _check_health(checks: list[str]) -> dict[str, float]:
-    await STORE.try_to_count()
-    return dict.fromkeys(checks, time.monotonic())
+_checked = float("-inf")  # time.monotonic(), when a click could be counted
+
+
+def _is_checked() -> bool:
+    return time.monotonic() - _checked < HEALTH_LIFETIME
+
+
+async def _check_health(checks: list[str]) -> dict[str, None]:
+    global _checked
+    if not _is_checked():  # by the batch just before
+        await STORE.try_to_count()
+        _checked = time.monotonic()
+    return dict.fromkeys(checks)
 
 
 # --- The public functions ---------------------------------------------------------------------------------------
@@ -450,11 +460,7 @@ async def history(name: str, days: int) -> list[tuple[str, int]]:
     return [(day, clicks.get(day, 0)) for day in wanted]
 
 
-_checked = float("-inf")  # time.monotonic(), when a click could be counted
-
-
 async def check_health() -> None:
     """Return where a click could be counted just now; raise Unavailable."""
-    global _checked
-    if time.monotonic() - _checked > HEALTH_LIFETIME:
-        [_checked] = await _CHECKS.submit("a click")
+    if not _is_checked():
+        await _CHECKS.submit("a click")
