@@ -123,7 +123,7 @@ class Load:
     def check(self, database):
         """Acknowledged keys are among the stored ones, stored among the sent; each value and its days are so many."""
         assert self.wrong == []
-        assert self.slowest < 8
+        assert self.slowest < 12  # 8 s, and the share of a busy machine, on which the clients run, too
         for name in NAMES:
             stored = database.keys(name)
             assert self.counted[name] <= stored <= self.sent[name]
