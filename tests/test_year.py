@@ -1,27 +1,25 @@
 """What a year brings its owner: the counts move to another Postgres, and a backup comes back."""
 
 import os
+import re
 import subprocess
 import threading
 import time
 from contextlib import suppress
+from textwrap import dedent
 
 import pytest
-from servers import COUNTER, Tool, new_key, today, wait_until
+from servers import COUNTER, ROOT, Tool, new_key, today, wait_until
 
-# As in README.md.
-MOVE = """
-psql -q "$OLD" <<'END'
-alter database :"DBNAME" set default_transaction_read_only = on;
-select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid();
-END
-pg_dump --no-owner --no-acl "$OLD" | psql -q "$NEW"
-"""
+README = (ROOT / "README.md").read_text()
+MOVE = dedent(re.search(r"^  psql .*?(?= &&\n    DATABASE_URL=)", README, re.MULTILINE | re.DOTALL)[0])
 
 
-def shell(postgres, script, **variables):
+def shell(postgres, folder, script, **variables):
     environment = {**os.environ, **variables, "PATH": f"{postgres.bin}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], cwd=folder, env=environment, capture_output=True, text=True
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -55,7 +53,7 @@ class Visitors:
             self.answered.append(key)
 
 
-def test_moving_to_another_postgres_loses_no_click(postgres, on_postgres, start):
+def test_moving_to_another_postgres_loses_no_click(postgres, on_postgres, start, tmp_path):
     if not (postgres.bin / "pg_dump").exists():
         pytest.skip("npm's Postgres comes without pg_dump")
     new = postgres.url(postgres.new_database())
@@ -63,7 +61,7 @@ def test_moving_to_another_postgres_loses_no_click(postgres, on_postgres, start)
     old.click(key=key)  # counted there; as far as its browser knows, nobody has answered
     with Visitors(old) as visitors:
         wait_until(lambda: len(visitors.answered) > 20)
-        shell(postgres, MOVE, OLD=on_postgres.url, NEW=new)
+        shell(postgres, tmp_path, MOVE, OLD=on_postgres.url, NEW=new)
         exported = Tool(on_postgres.url)("export")
         assert Tool(new)("export") == exported
         visitors.function = start(new)
