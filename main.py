@@ -12,6 +12,7 @@ import mimetypes
 import os
 import re
 import signal
+import string
 import sys
 import time
 from collections import Counter
@@ -89,7 +90,7 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
 
 
 def entries_of(text: str, variable: str, form: str, example: str) -> list[str]:
-    found = [entry for entry in (part.strip() for part in text.split(",")) if entry]
+    found = [entry for entry in (part.strip(string.whitespace) for part in text.split(",")) if entry]
     for entry in found:
         if form == ORIGIN and entry.endswith("/"):
             sys.exit(f"{variable}: {entry!r} ends with a slash. Write it without: {entry[:-1]}")
@@ -99,21 +100,20 @@ def entries_of(text: str, variable: str, form: str, example: str) -> list[str]:
 
 
 def number_of(environ: Mapping[str, str], variable: str, default: str) -> int:
-    text = environ.get(variable, default).strip()
+    text = environ.get(variable, default).strip(string.whitespace)
     if not re.fullmatch("[0-9]{1,9}", text):
         sys.exit(f"{variable}: {text!r} is malformed. Write it like {variable}={default}")
     return int(text)
 
 
 def misspelt(environ: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each variable that is nearly the name of a setting."""
-    from difflib import get_close_matches  # not needed on Google
-
-    return [
-        f"{name} is no setting. Did you mean {right}?"
-        for name in sorted(set(environ).difference(VARIABLES))
-        for right in get_close_matches(name.upper(), VARIABLES, 1, cutoff=0.87)
-    ]
+    """Return a sentence for each variable that is one letter from the name of a setting."""
+    sentences = []
+    for right in VARIABLES:
+        near = "|".join(f"{right[:at]}.?{right[at + cut :]}" for at in range(len(right) + 1) for cut in (0, 1))
+        found = [name for name in environ if name not in VARIABLES and re.fullmatch(near, name, re.IGNORECASE)]
+        sentences += [f"{name} is no setting. Did you mean {right}?" for name in found]
+    return sentences
 
 
 SETTINGS = settings_from(os.environ)
@@ -341,10 +341,11 @@ ADDRESS_LIMIT = AddressLimit(SETTINGS.clicks_per_minute)
 
 def name_of(call: Call) -> str:
     """Return the one name of a call; raise 400 for a malformed and 404 for a foreign one."""
-    names = set(call.names)
-    if len(names) != 1:
-        raise Problem(400, "Name one counter, like ?name=post-1.")
-    [name] = names
+    if not call.names:
+        raise Problem(400, "Name a counter, like ?name=post-1: COUNTERS has no default one here.")
+    [name, *others] = set(call.names)
+    if others:
+        raise Problem(400, "Name one counter only.")
     if not NAME.fullmatch(name):
         raise Problem(400, NAME_RULE)
     if not SETTINGS.permits(name):
