@@ -58,7 +58,7 @@ NOT_UNDERSTOOD = (
     f"DATABASE_URL cannot be understood. It looks like {EXAMPLE}, one host, with @ : / ? # % in the password "
     "written as %40 %3A %2F %3F %23 %25"
 )
-PLACEHOLDER = re.compile(r"(?i)[\[<{][a-z _-]+[\]>}]|\byour([-_ ]|[a-z]+$)")
+PLACEHOLDER = re.compile(r"(?i)[\[<{][a-z _-]+[\]>}]|\byour([-_ ]|[a-z]+$)|(?-i:^(USER|PASSWORD|HOST)$)")
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 POSTGRES_URL = re.compile(
     r"""

@@ -74,7 +74,7 @@ def test_file_that_is_no_database_is_named(tmp_path):
 
 
 PLACEHOLDERS = """
-    <host> [host] %3Chost%3E {HOST} ${HOST} your-host YOUR_HOST yourserver your-db.example.net
+    HOST <host> [host] %3Chost%3E {HOST} ${HOST} your-host YOUR_HOST yourserver your-db.example.net
     db.[YOUR-PROJECT-REF].supabase.co db.<ref>.supabase.co"""
 
 
