@@ -33,7 +33,7 @@ class AttemptError(Exception):
 class FaultLog:
     """Logs one line when a fault begins and one when it ends, whatever fails under it.
 
-    A cause that comes later has a line of its own where work was given up for it.
+    Another cause has a line of its own, once, if work was given up for it.
     """
 
     def __init__(self, subject: str) -> None:
@@ -64,7 +64,7 @@ class FaultLog:
 class CircuitBreaker:
     """Refuses callers at once while the work keeps failing, but for one at a time that probes whether it still does.
 
-    `writes`: where this work succeeds, all other work can.
+    `writes`: if this work succeeds, everything else works, too.
     """
 
     def __init__(self, advice: str, faults: FaultLog, *, writes: bool = False) -> None:
@@ -137,7 +137,7 @@ class Batcher(Generic[Item, Result]):
     ) -> None:
         self._work = work
         self._breaker = breaker
-        self._max_size = max_size  # of a batch: callers, and items but for those of a caller that alone has more
+        self._max_size = max_size  # callers or items of a batch; one caller with more items gets a batch of its own
         self._max_waiting = max_waiting  # of all batches that wait, which bounds the memory and the wait
         self._patience = patience
         self._deadline = deadline

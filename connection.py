@@ -1,4 +1,4 @@
-"""pg8000's connection with an asynchronous query. Whatever touches the driver's internals is here."""
+"""pg8000's connection with an asynchronous query. All that a query touches of the driver's internals is here."""
 
 from __future__ import annotations
 
@@ -63,6 +63,7 @@ class Connection:
             self._socket.settimeout(0)
             async with asyncio.timeout(QUERY_TIMEOUT):
                 await self._replied
+            # The driver parses the reply from memory, so it never blocks.
             self._driver._sock = io.BytesIO(self._received[: self._at])
             del self._received[: self._at]
             self._at = 0
@@ -79,7 +80,11 @@ class Connection:
         """
         try:
             data = self._socket.recv(65536)  # more than a record of TLS has: nothing stays behind in its buffer
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):  # a part of a record, or none of ours
+        except (
+            BlockingIOError,
+            ssl.SSLWantReadError,
+            ssl.SSLWantWriteError,
+        ):  # a part of a TLS record
             return
         except OSError:
             data = b""

@@ -236,23 +236,31 @@ def apply_schema(connection: Connection) -> None:
 
 # --- What an error means ----------------------------------------------------------------------------------------------
 
-# https://www.postgresql.org/docs/current/errcodes-appendix.html: connection; two instances that make the tables at once
-# and collide in the catalogue; read-only after a failover; rolled back; resources; lock timeout; cancelled or shutting
-# down; system; internal (poolers).
-TRANSIENT = ("08", "23505", "42P07", "42710", "25006", "25P", "40", "53", "55P03", "57", "58", "XX")
+TRANSIENT = (  # https://www.postgresql.org/docs/current/errcodes-appendix.html
+    "08",  # the connection
+    "23505", "42P07", "42710",  # two instances that make the tables at once
+    "25006",  # read-only after a failover
+    "25P",  # a transaction that was stopped or has failed
+    "40",  # rolled back: deadlock, serialization
+    "53",  # resources: disk, memory, connections
+    "55P03",  # a lock that somebody holds
+    "57",  # cancelled, or shutting down
+    "58",  # the system
+    "XX",  # internal: poolers, too
+)  # fmt: skip
 NO_TABLE = "42P01"
 DISK_FULL = "53100"
 PERMANENT = (NO_TABLE, "SSLCertVerificationError")
 ADVICE = {
     "08P01": "Use a pooler in transaction mode, or none",
-    "25P03": "It was stopped for too long: try again",
+    "25P03": "The tool was stopped for too long: try again",
     "25006": "Wait for the failover, or let the user in DATABASE_URL write",
     "28000": "Check user and sslmode in DATABASE_URL: most servers want sslmode=require",
     "28P01": "Check user and password in DATABASE_URL",
     "3D000": "Check the database's name in DATABASE_URL, or create the database",
     "42P01": "Restore the tables, or make new ones: counters.py init",
     "42501": "Grant that to the user in DATABASE_URL, or name the owner of the tables there",
-    "53100": "Enlarge it, or wait: expired keys are being deleted, and autovacuum frees their place",
+    "53100": "Enlarge the disk, or wait: expired keys are being deleted, and autovacuum frees their place",
     "53300": "Allow more connections, or fewer instances",
     "55P03": "Something else holds the lock: try again",
     "ConnectionRefusedError": "Check host and port in DATABASE_URL, and that the server runs",

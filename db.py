@@ -50,7 +50,7 @@ MAX_DAYS = 366
 MAX_PRUNED = 1000  # expired keys that one batch deletes, in 4 ms
 MAX_PRUNED_ALONE = 10_000  # where there is no room to count
 PRUNE_AFTER = 20  # clicks without a backlog: looking for expired keys takes an eighth of the time of a click alone
-MAX_NAMES_SEEN = 100_000
+MAX_KNOWN_COUNTERS = 100_000
 
 
 class NoRoom(Exception):
@@ -237,7 +237,7 @@ class Postgres:
         return self._connection
 
     async def _opened(self) -> Connection:
-        """Connect, with one attempt at a time: what comes after the timeout is the next caller's."""
+        """Connect, with one attempt at a time: a connection that arrives late is kept for the next caller."""
         opening = self._opening
         if opening is None or (opening.done() and opening.exception()):
             opening = asyncio.ensure_future(Connection.open(self._database))
@@ -381,20 +381,20 @@ def _json(names: Iterable[str]) -> str:
 
 STORE = Sqlite() if DATABASE.sqlite else Postgres(DATABASE)
 
-_names_seen: set[str] = set()  # of counters that exist
+_known_counters: set[str] = set()  # of counters that exist
 
 
 async def _count_clicks(clicks: list[Click]) -> dict[Click, int | Exception]:
     """Count the clicks whose keys are new; return for each its counter's value after that, or why it has none."""
     limits = {click.name: click.limit for click in clicks if click.limit is not None}
-    unseen = limits.keys() - _names_seen
+    unseen = limits.keys() - _known_counters
     existing = await STORE.make_counters(unseen, max(limits[name] for name in unseen)) if unseen else set()
     without_room = unseen - existing
     counted = [click for click in clicks if click.name not in without_room]
     counts = await STORE.count(counted) if counted else {}
-    if len(_names_seen) > MAX_NAMES_SEEN:
-        _names_seen.clear()
-    _names_seen.update(existing)
+    if len(_known_counters) > MAX_KNOWN_COUNTERS:
+        _known_counters.clear()
+    _known_counters.update(existing)
     # 0: counted, and then deleted by the owner.
     return {click: NoRoom(NO_ROOM) if click.name in without_room else counts.get(click.name, 0) for click in clicks}
 
@@ -461,6 +461,6 @@ async def history(name: str, days: int) -> list[tuple[str, int]]:
 
 
 async def check_health() -> None:
-    """Return where a click could be counted just now; raise Unavailable."""
+    """Return if a click could be counted just now; raise Unavailable."""
     if not _is_checked():
         await _CHECKS.submit("a click")

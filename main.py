@@ -41,15 +41,17 @@ PAGE = re.compile(r"(?!.{2001})(https?://[^/?#@\\]+)(?:[/?#].*)?")
 PORT = re.compile(r"^([0-9.]+|\[.*\]):[0-9]{1,5}$")
 FORM = "application/x-www-form-urlencoded"
 FORM_FIELD = re.compile(r'(?!.*(name|counter))[^\s{"<]+', re.IGNORECASE)  # a button's, a framework's; JSON is none
-PICKED_UP = re.compile(r"utm_\w+|\w*cl(k|ick)?id|[gw]braid|mc_[ce]id|igsh|_(ga|gl)?|[tv]", re.IGNORECASE)  # by links
+TRACKING_FIELD = re.compile(
+    r"utm_\w+|\w*cl(k|ick)?id|[gw]braid|mc_[ce]id|igsh|_(ga|gl)?|[tv]", re.IGNORECASE
+)  # by links
 
 MAX_PATH = 200  # characters
 MAX_QUERY = 16_000  # characters: a hundred long names
 MAX_FIELDS = 100  # in a query or a form
 MAX_PARSED = 500  # characters of a header that is taken apart
 MAX_BODY = 10_000  # bytes that are accepted
-MAX_DISCARDED = 16_000_000  # bytes, and
-BODY_TIMEOUT = 2.0  # seconds, for which a body is read, so that its sender gets to see the answer
+MAX_DISCARDED = 16_000_000  # bytes of a longer one that are read, so that its sender gets to see the answer
+BODY_TIMEOUT = 2.0  # seconds
 MAX_ADDRESSES = 10_000
 
 
@@ -241,7 +243,7 @@ def check_fields(path: str, query: list[tuple[str, str]], form: list[tuple[str, 
     """Refuse what may name a counter in another way than a field `name`: the default one would be taken instead."""
     lost = [field for field, _ in form if field not in ("name", "return") and not FORM_FIELD.fullmatch(field)]
     if path in ("/click", "/value"):  # the others are pictures and figures, often asked for with fields against caches
-        lost += [field for field, _ in query if field != "name" and not PICKED_UP.fullmatch(field)]
+        lost += [field for field, _ in query if field != "name" and not TRACKING_FIELD.fullmatch(field)]
     if lost:
         raise Problem(400, f"There is no field {lost[0][:40]!r}, only name. Name a counter like {path}?name=post-1.")
 

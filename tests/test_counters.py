@@ -382,7 +382,7 @@ def test_tool_that_is_stopped_does_not_stop_the_clicks(postgres, on_postgres, to
         process.send_signal(signal.SIGCONT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert b"idle-in-transaction timeout. It was stopped for too long: try again" in said
+    assert b"idle-in-transaction timeout. The tool was stopped for too long: try again" in said
     assert "post-1" not in on_postgres.values()
     assert tool("import", given=given) == "Imported 1001 counters.\n"
 
