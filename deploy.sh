@@ -263,9 +263,10 @@ check_list() { # variable, extended regular expression, example
     entry=$(trim "${rest%%,*}")
     rest=${rest#*,}
     [ -n "$entry" ] || continue
-    case "$entry" in
-      http*://*[!/]/) abort "$1: '$entry' ends with a slash. Write it without: ${entry%/}" ;;
-      http:*:80 | https:*:443) abort "$1: '$entry' names the default port. Write it without: ${entry%:*}" ;;
+    case "$1 $entry" in
+      ALLOWED_ORIGINS*://*[!/]/) abort "$1: '$entry' ends with a slash. Write it without: ${entry%/}" ;;
+      ALLOWED_ORIGINS\ http:*:80 | ALLOWED_ORIGINS\ https:*:443)
+        abort "$1: '$entry' names the default port. Write it without: ${entry%:*}" ;;
     esac
     [[ "$entry" =~ ^($2)$ ]] || abort "$1: '$entry' is malformed. Write it like $3"
     entries="$entries,$entry"

@@ -580,6 +580,7 @@ def test_policy_against_all_users_leaves_a_function_that_works_and_names_the_rem
 SETTINGS = [
     ("COUNTERS", "likes,post-*", True),
     ("COUNTERS", " likes , post-* ,,", True),
+    ("COUNTERS", "https://blog.example/,http:a:80", True),
     ("COUNTERS", "a:/b-c.d_E*", True),
     ("COUNTERS", "*", False),
     ("COUNTERS", "a" * 100 + "*", True),
