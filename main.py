@@ -115,7 +115,7 @@ def misspelt(environ: Mapping[str, str]) -> list[str]:
         near = "|".join(f"{right[:at]}.?{right[at + cut :]}" for at in range(len(right) + 1) for cut in (0, 1))
         found = [name for name in environ if name not in VARIABLES and re.fullmatch(near, name, re.IGNORECASE)]
         sentences += [f"{name} is no setting. Did you mean {right}?" for name in found]
-    return sentences
+    return sorted(sentences)
 
 
 SETTINGS = settings_from(os.environ)

@@ -156,8 +156,8 @@ def hang_up(function):
 
 
 @contextmanager
-def as_nohup():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # for all that is started now
+def on_hangup(action):
+    before = signal.signal(signal.SIGHUP, action)  # for all that is started now
     try:
         yield
     finally:
@@ -179,7 +179,8 @@ def click_under_way(function, database):
 
 
 def test_closed_terminal_ends_the_function_which_answers_first(start, on_sqlite):
-    function = start(on_sqlite.url)
+    with on_hangup(signal.SIG_DFL):  # also where the tests run under nohup
+        function = start(on_sqlite.url)
     workers = children(function.process.pid)
     with click_under_way(function, on_sqlite) as click:
         hang_up(function)
@@ -190,7 +191,7 @@ def test_closed_terminal_ends_the_function_which_answers_first(start, on_sqlite)
 
 
 def test_function_that_ignores_the_end_of_its_terminal_goes_on(start, on_sqlite):
-    with as_nohup():
+    with on_hangup(signal.SIG_IGN):
         function = start(on_sqlite.url)
     workers = children(function.process.pid)
     with click_under_way(function, on_sqlite) as click:
