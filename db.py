@@ -238,15 +238,18 @@ class Postgres:
 
     async def _opened(self) -> Connection:
         """Connect, with one attempt at a time: a connection that arrives late is kept for the next caller."""
+        if self._opening is None:
+            self._opening = asyncio.ensure_future(Connection.open(self._database))
+            self._opening.add_done_callback(self._forget_failed)
         opening = self._opening
-        if opening is None or (opening.done() and opening.exception()):
-            opening = asyncio.ensure_future(Connection.open(self._database))
-            opening.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else may ask for it
-        self._opening = opening
         async with asyncio.timeout(CONNECT_TIMEOUT):
             await asyncio.wait([opening])
         self._opening = None
         return opening.result()
+
+    def _forget_failed(self, opening: asyncio.Future[Connection]) -> None:
+        if opening.cancelled() or opening.exception():
+            self._opening = None
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
