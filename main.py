@@ -233,6 +233,8 @@ def call_of(request: Request, headers: Headers, body: bytes) -> Call:
 
 def fields_of(query: bytes) -> list[tuple[str, str]]:
     """Return the fields of a query or a form; raise 400 where there are too many."""
+    if not query:
+        return []
     try:
         return parse_qsl(query.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS)
     except ValueError:
@@ -259,9 +261,12 @@ def page_of(form: dict[str, str]) -> str | None:
     return page
 
 
+PARSED_HEADERS = ("accept", "accept-encoding", "if-none-match")
+
+
 def check_lengths(request: Request, headers: Headers) -> None:
     """Refuse what no honest client sends, before it is taken apart."""
-    longest = max(len(headers.get(name, "")) for name in ("accept", "accept-encoding", "if-none-match"))
+    longest = max(map(len, map(headers.get, PARSED_HEADERS, ("", "", ""))))
     path, query = request.scope["raw_path"], request.scope["query_string"]
     if len(path) > MAX_PATH or len(query) > MAX_QUERY or longest > MAX_PARSED:
         limits = f"{MAX_PATH} characters of path, {MAX_QUERY} of query and {MAX_PARSED} of Accept or If-None-Match"
@@ -335,7 +340,7 @@ def forwarded_of(call: Call) -> str:
     lines = call.request.headers.getlist("x-forwarded-for")
     if len(lines) > 1 and ("transfer-encoding" in call.headers or not networks_of(lines[-1])):
         raise Problem(400, "End X-Forwarded-For with an address, and send no body in chunks.")
-    return lines[-1] if lines else ""
+    return lines[-1]
 
 
 ADDRESS_LIMIT = AddressLimit(SETTINGS.clicks_per_minute)
@@ -374,7 +379,7 @@ Route = Callable[[Call], Awaitable[Response]]
 async def click(call: Call) -> Response:
     """Count one click; a form's visitor is sent back to the page."""
     name, key = name_of(call), key_of(call.headers)
-    if SETTINGS.clicks_per_minute:
+    if SETTINGS.clicks_per_minute and "x-forwarded-for" in call.headers:
         ADDRESS_LIMIT.check(forwarded_of(call))
     count = await db.click(name, key, None if name in SETTINGS.exact else SETTINGS.max_counters)
     if prefers_html(call.headers):
