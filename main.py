@@ -41,9 +41,7 @@ PAGE = re.compile(r"(?!.{2001})(https?://[^/?#@\\]+)(?:[/?#].*)?")
 PORT = re.compile(r"^([0-9.]+|\[.*\]):[0-9]{1,5}$")
 FORM = "application/x-www-form-urlencoded"
 FORM_FIELD = re.compile(r'(?!.*(name|counter))[^\s{"<]+', re.IGNORECASE)  # a button's, a framework's; JSON is none
-TRACKING_FIELD = re.compile(
-    r"utm_\w+|\w*cl(k|ick)?id|[gw]braid|mc_[ce]id|igsh|_(ga|gl)?|[tv]", re.IGNORECASE
-)  # by links
+TRACKING_FIELD = re.compile(r"utm_\w+|\w*cl(k|ick)?id|[gw]braid|mc_[ce]id|igsh|_(ga|gl)?|[tv]", re.IGNORECASE)
 
 MAX_PATH = 200  # characters
 MAX_QUERY = 16_000  # characters: a hundred long names
@@ -266,7 +264,7 @@ PARSED_HEADERS = ("accept", "accept-encoding", "if-none-match")
 
 def check_lengths(request: Request, headers: Headers) -> None:
     """Refuse what no honest client sends, before it is taken apart."""
-    longest = max(map(len, map(headers.get, PARSED_HEADERS, ("", "", ""))))
+    longest = max(len(headers.get(name, "")) for name in PARSED_HEADERS)
     path, query = request.scope["raw_path"], request.scope["query_string"]
     if len(path) > MAX_PATH or len(query) > MAX_QUERY or longest > MAX_PARSED:
         limits = f"{MAX_PATH} characters of path, {MAX_QUERY} of query and {MAX_PARSED} of Accept or If-None-Match"
